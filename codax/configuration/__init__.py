@@ -1,0 +1,5 @@
+"""What a model is, before there is any array: fields, presets, and all that follows from them."""
+
+from codax.configuration.configuration_dac import DAC_PRESETS as DAC_PRESETS
+from codax.configuration.configuration_dac import DacArchitecture as DacArchitecture
+from codax.configuration.configuration_dac import DacConfig as DacConfig

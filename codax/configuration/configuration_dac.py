@@ -1,0 +1,320 @@
+"""The configuration of a DAC model, and the architecture that follows from it."""
+
+import math
+from dataclasses import dataclass
+
+from transformers import DacConfig as TransformersDacConfig
+from transformers.utils import logging
+
+from .conv_geometry import (
+    Conv,
+    Group,
+    Layer,
+    Snake,
+    Tanh,
+    context_frames,
+    convolutions,
+    delay,
+    output_length,
+    receptive_field,
+)
+
+logger = logging.get_logger(__name__)
+
+RESIDUAL_DILATIONS = (1, 3, 9)
+
+DAC_PRESETS = {
+    # The released models. Source: the `metadata.kwargs` inside the original weight files of
+    # descript-audio-codec (releases 0.0.1, 1.0.0, 0.0.4 and 0.0.5).
+    "dac_44khz": {
+        "sampling_rate": 44100,
+        "downsampling_ratios": [2, 4, 8, 8],
+        "n_codebooks": 9,
+    },
+    "dac_44khz_16kbps": {
+        "sampling_rate": 44100,
+        "downsampling_ratios": [2, 4, 8, 8],
+        "n_codebooks": 18,
+        "hidden_size": 128,
+    },
+    "dac_24khz": {
+        "sampling_rate": 24000,
+        "downsampling_ratios": [2, 4, 5, 8],
+        "n_codebooks": 32,
+    },
+    "dac_16khz": {
+        "sampling_rate": 16000,
+        "downsampling_ratios": [2, 4, 5, 8],
+        "n_codebooks": 12,
+    },
+}
+
+
+class DacConfig(TransformersDacConfig):
+    """transformers' `DacConfig`, validated, with the latent width and all derived facts.
+
+    Fields are transformers' own (same names, same config.json), read by its torch `DacModel` too.
+    `hidden_size` is the latent width D: transformers derives it
+    (`encoder_hidden_size * 2 ** len(downsampling_ratios)`) and cannot be told otherwise by argument;
+    here it is an argument, because the 16 kbps model has 128. In config.json it reaches both.
+
+    Raises `ValueError` naming the field, its value and what is allowed.
+    """
+
+    def __init__(
+        self,
+        encoder_hidden_size: int = 64,
+        downsampling_ratios: list[int] | tuple[int, ...] = (2, 4, 8, 8),
+        decoder_hidden_size: int = 1536,
+        n_codebooks: int = 9,
+        codebook_size: int = 1024,
+        codebook_dim: int = 8,
+        quantizer_dropout: float = 0.0,
+        commitment_loss_weight: float = 0.25,
+        codebook_loss_weight: float = 1.0,
+        sampling_rate: int = 16000,
+        hidden_size: int | None = None,
+        **kwargs,
+    ):
+        _require_ratios(downsampling_ratios)
+        stated = {name: kwargs.pop(name, None) for name in ("hop_length", "upsampling_ratios")}
+        super().__init__(
+            encoder_hidden_size=encoder_hidden_size,
+            downsampling_ratios=list(downsampling_ratios),
+            decoder_hidden_size=decoder_hidden_size,
+            n_codebooks=n_codebooks,
+            codebook_size=codebook_size,
+            codebook_dim=codebook_dim,
+            quantizer_dropout=quantizer_dropout,
+            commitment_loss_weight=commitment_loss_weight,
+            codebook_loss_weight=codebook_loss_weight,
+            sampling_rate=sampling_rate,
+            **kwargs,
+        )
+        if hidden_size is not None:
+            self.hidden_size = hidden_size
+        self._ignore_if_stated_otherwise(stated)
+        self.validate()
+
+    @classmethod
+    def preset(cls, name: str) -> "DacConfig":
+        """The configuration of a released model: one of `DAC_PRESETS`."""
+        if name not in DAC_PRESETS:
+            raise ValueError(f"unknown preset {name!r}; the presets are {', '.join(DAC_PRESETS)}")
+        return cls(**DAC_PRESETS[name])
+
+    def validate(self) -> None:
+        """Raise `ValueError` for the first field whose value no DAC model can have."""
+        for field in (
+            "encoder_hidden_size",
+            "decoder_hidden_size",
+            "hidden_size",
+            "n_codebooks",
+            "codebook_size",
+            "codebook_dim",
+            "sampling_rate",
+        ):
+            _require_positive_int(field, getattr(self, field))
+        _require_ratios(self.downsampling_ratios)
+        if self.codebook_size & (self.codebook_size - 1):
+            raise ValueError(f"codebook_size={self.codebook_size} must be a power of two")
+        halvings = len(self.downsampling_ratios)
+        if self.decoder_hidden_size % 2**halvings:
+            raise ValueError(
+                f"decoder_hidden_size={self.decoder_hidden_size} must be divisible by {2**halvings}: "
+                f"it is halved once for each of the {halvings} downsampling_ratios"
+            )
+        for field, largest in (
+            ("quantizer_dropout", 1.0),
+            ("commitment_loss_weight", math.inf),
+            ("codebook_loss_weight", math.inf),
+        ):
+            _require_number(field, getattr(self, field), largest)
+
+    def _ignore_if_stated_otherwise(self, stated: dict) -> None:
+        """Derived facts may be stated in a config.json; the ratios decide, and a conflict is told.
+
+        One revision of an official repository states the wrong hop (transformers pull request 39313).
+        """
+        for name, value in stated.items():
+            if value is not None and value != getattr(self, name):
+                logger.warning(
+                    f"{name}={value} contradicts downsampling_ratios={self.downsampling_ratios}; "
+                    f"using {name}={getattr(self, name)}"
+                )
+
+    @property
+    def architecture(self) -> "DacArchitecture":
+        """The networks as hashable data, from which modules, weight names and lengths are read."""
+        return DacArchitecture(
+            encoder=_encoder_layers(self),
+            decoder=_decoder_layers(self),
+            hidden_size=self.hidden_size,
+            n_codebooks=self.n_codebooks,
+            codebook_size=self.codebook_size,
+            codebook_dim=self.codebook_dim,
+            commitment_loss_weight=float(self.commitment_loss_weight),
+            codebook_loss_weight=float(self.codebook_loss_weight),
+        )
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second (Hz), exact: 86.13 at 44.1 kHz, where transformers rounds up to 87."""
+        return self.sampling_rate / self.hop_length
+
+    def bitrate(self, n_quantizers: int | None = None) -> float:
+        """Bits per second of the codes of `n_quantizers` codebooks (default: all of them)."""
+        bits_per_code = math.log2(self.codebook_size)
+        return self.frame_rate * bits_per_code * (n_quantizers or self.n_codebooks)
+
+    def encoded_length(self, num_samples: int, padded: bool = True) -> int:
+        """Frames that the encoder gives for `num_samples` samples, as they are (not yet padded)."""
+        return output_length(self.architecture.encoder_convs, num_samples, padded)
+
+    def decoded_length(self, num_frames: int, padded: bool = True) -> int:
+        """Samples that the decoder gives for `num_frames` frames.
+
+        num_frames * hop_length for even strides; each odd stride s gives s*L - 1 instead of s*L, so
+        the 16 and 24 kHz models give num_frames * 320 - 8. Source: the reference's transposed
+        convolutions, which crop ceil(s/2) on both sides and have no output padding.
+        """
+        return output_length(self.architecture.decoder_convs, num_frames, padded)
+
+    def frames_to_cover(self, num_samples: int) -> int:
+        """The fewest frames whose decoded audio is at least `num_samples` long (at least one)."""
+        shortfall = self.hop_length - self.decoded_length(1)
+        return max(1, math.ceil((num_samples + shortfall) / self.hop_length))
+
+    @property
+    def delay(self) -> int:
+        """Samples lost at each end when encoder and decoder run without padding."""
+        architecture = self.architecture
+        return delay(architecture.encoder_convs + architecture.decoder_convs)
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples of input that one frame of codes depends on."""
+        return receptive_field(self.architecture.encoder_convs)
+
+    @property
+    def encoder_context_frames(self) -> tuple[int, int]:
+        """Frames of audio that a window needs on its left and right for exact codes inside it."""
+        return context_frames(self.architecture.encoder_convs)
+
+    @property
+    def decoder_context_frames(self) -> tuple[int, int]:
+        """Frames of codes that a window needs on its left and right for exact audio inside it."""
+        return context_frames(self.architecture.decoder_convs)
+
+
+@dataclass(frozen=True)
+class DacArchitecture:
+    """The networks of one DAC configuration, as data."""
+
+    encoder: tuple[Layer, ...]
+    decoder: tuple[Layer, ...]
+    hidden_size: int
+    n_codebooks: int
+    codebook_size: int
+    codebook_dim: int
+    commitment_loss_weight: float
+    codebook_loss_weight: float
+
+    @property
+    def encoder_convs(self) -> tuple[Conv, ...]:
+        return convolutions(self.encoder)
+
+    @property
+    def decoder_convs(self) -> tuple[Conv, ...]:
+        return convolutions(self.decoder)
+
+
+def _encoder_layers(config: DacConfig) -> tuple[Layer, ...]:
+    """[B, T, 1] -> [B, F, D]. Names are those of transformers' torch modules."""
+    blocks = []
+    channels = config.encoder_hidden_size
+    for index, stride in enumerate(config.downsampling_ratios):
+        downsampling = Conv(
+            "conv1",
+            channels,
+            2 * channels,
+            kernel_size=2 * stride,
+            stride=stride,
+            padding=math.ceil(stride / 2),
+        )
+        blocks.append(
+            Group(str(index), (*_residual_units(channels), Snake("snake1", channels), downsampling))
+        )
+        channels *= 2
+    return (
+        Conv("conv1", 1, config.encoder_hidden_size, kernel_size=7, padding=3),
+        Group("block", tuple(blocks)),
+        Snake("snake1", channels),
+        Conv("conv2", channels, config.hidden_size, kernel_size=3, padding=1),
+    )
+
+
+def _decoder_layers(config: DacConfig) -> tuple[Layer, ...]:
+    """[B, F, D] -> [B, T, 1]. Names are those of transformers' torch modules."""
+    blocks = []
+    channels = config.decoder_hidden_size
+    for index, stride in enumerate(config.upsampling_ratios):
+        upsampling = Conv(
+            "conv_t1",
+            channels,
+            channels // 2,
+            kernel_size=2 * stride,
+            stride=stride,
+            padding=math.ceil(stride / 2),
+            transposed=True,
+        )
+        snake = Snake("snake1", channels)
+        channels //= 2
+        blocks.append(Group(str(index), (snake, upsampling, *_residual_units(channels))))
+    return (
+        Conv("conv1", config.hidden_size, config.decoder_hidden_size, kernel_size=7, padding=3),
+        Group("block", tuple(blocks)),
+        Snake("snake1", channels),
+        Conv("conv2", channels, 1, kernel_size=7, padding=3),
+        Tanh(),
+    )
+
+
+def _residual_units(channels: int) -> tuple[Group, ...]:
+    return tuple(
+        Group(
+            f"res_unit{index}",
+            (
+                Snake("snake1", channels),
+                Conv(
+                    "conv1",
+                    channels,
+                    channels,
+                    kernel_size=7,
+                    dilation=dilation,
+                    padding=3 * dilation,
+                ),
+                Snake("snake2", channels),
+                Conv("conv2", channels, channels, kernel_size=1),
+            ),
+            residual=True,
+        )
+        for index, dilation in enumerate(RESIDUAL_DILATIONS, start=1)
+    )
+
+
+def _require_positive_int(field: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{field}={value!r} must be a positive integer")
+
+
+def _require_ratios(ratios: object) -> None:
+    if not isinstance(ratios, (list, tuple)) or not ratios:
+        raise ValueError(f"downsampling_ratios={ratios!r} must be a list of positive integers")
+    for ratio in ratios:
+        _require_positive_int("downsampling_ratios: an entry", ratio)
+
+
+def _require_number(field: str, value: object, largest: float) -> None:
+    if not isinstance(value, (int, float)) or not 0 <= value <= largest:
+        raise ValueError(f"{field}={value!r} must be a number from 0 to {largest}")

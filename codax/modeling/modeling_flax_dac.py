@@ -1,0 +1,330 @@
+"""DAC in Flax: the descript audio codec (Kumar et al. 2023, arXiv:2306.06546)."""
+
+from functools import partial
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from transformers.utils import ModelOutput
+
+from codax.configuration.configuration_dac import DacArchitecture, DacConfig
+
+from .layers import FlaxLayers
+from .pretrained_base import FlaxPreTrainedCodec
+from .quantizer import FlaxResidualVectorQuantizer
+from .torch_layout import WeightRule, weight_rules
+
+
+@flax.struct.dataclass
+class FlaxDacEncoderOutput(ModelOutput):
+    """What `FlaxDacModel.encode` gives. Fields are those of transformers' `DacEncoderOutput`.
+
+    loss: float32 scalar, commitment and codebook loss weighted as the configuration says
+    quantized_representation: float32 [B, D, F]
+    audio_codes: int32 [B, K, F]
+    projected_latents: float32 [B, K * d, F], the encoder's output as each codebook saw it
+    """
+
+    loss: jax.Array | None = None
+    quantized_representation: jax.Array | None = None
+    audio_codes: jax.Array | None = None
+    projected_latents: jax.Array | None = None
+
+
+@flax.struct.dataclass
+class FlaxDacDecoderOutput(ModelOutput):
+    """What `FlaxDacModel.decode` gives: audio_values float32 [B, T]."""
+
+    audio_values: jax.Array | None = None
+
+
+@flax.struct.dataclass
+class FlaxDacOutput(ModelOutput):
+    """What calling a `FlaxDacModel` gives. Fields are those of transformers' `DacOutput`.
+
+    audio_values: float32 [B, T]; the others as in `FlaxDacEncoderOutput`
+    """
+
+    loss: jax.Array | None = None
+    audio_values: jax.Array | None = None
+    quantized_representation: jax.Array | None = None
+    audio_codes: jax.Array | None = None
+    projected_latents: jax.Array | None = None
+
+
+class FlaxDacModule(nn.Module):
+    """The network: encoder, residual quantizer, decoder.
+
+    dtype: of the decoder's computation; encode_dtype: of the encoder's. Parameters, the quantizer
+    and all outputs are float32. precision: of float32 products (GPUs and TPUs round their factors
+    to 10 or 7 bits of mantissa below HIGHEST, which changes codes).
+    """
+
+    architecture: DacArchitecture
+    dtype: jnp.dtype = jnp.float32
+    encode_dtype: jnp.dtype = jnp.float32
+    precision: lax.Precision = lax.Precision.HIGHEST
+
+    def setup(self):
+        architecture = self.architecture
+        self.encoder = FlaxLayers(architecture.encoder, self.encode_dtype, self.precision)
+        self.quantizer = FlaxResidualVectorQuantizer(
+            architecture.n_codebooks,
+            architecture.hidden_size,
+            architecture.codebook_size,
+            architecture.codebook_dim,
+            self.precision,
+        )
+        self.decoder = FlaxLayers(architecture.decoder, self.dtype, self.precision)
+
+    def __call__(self, input_values, n_quantizers: int | None = None) -> FlaxDacOutput:
+        """input_values float [B, 1, T] -> the codes and the audio decoded from them, at most T."""
+        encoded = self.encode(input_values, n_quantizers)
+        decoded = self.decode(encoded.quantized_representation)
+        audio_values = decoded.audio_values[:, : input_values.shape[-1]]
+        return FlaxDacOutput(audio_values=audio_values, **encoded)
+
+    def encode(
+        self, input_values, n_quantizers: int | None = None, padded: bool = True
+    ) -> FlaxDacEncoderOutput:
+        """input_values float [B, 1, T] -> codes [B, n_quantizers, F] and what leads to them.
+
+        padded: False leaves out the zero padding of every convolution, for windows of audio that
+        bring their own context.
+        """
+        samples = jnp.swapaxes(input_values, 1, 2)
+        latents = self.encoder(samples, padded).astype(jnp.float32)
+        levels = self.architecture.n_codebooks if n_quantizers is None else n_quantizers
+        quantized = self.quantizer(latents, levels)
+        loss = (
+            self.architecture.commitment_loss_weight * quantized.commitment_loss
+            + self.architecture.codebook_loss_weight * quantized.codebook_loss
+        )
+        return FlaxDacEncoderOutput(
+            loss=loss,
+            quantized_representation=jnp.swapaxes(quantized.quantized, 1, 2),
+            audio_codes=quantized.codes,
+            projected_latents=jnp.swapaxes(quantized.projected_latents, 1, 2),
+        )
+
+    def decode(
+        self, quantized_representation=None, audio_codes=None, padded: bool = True
+    ) -> FlaxDacDecoderOutput:
+        """quantized_representation [B, D, F] or audio_codes int [B, K, F] -> audio [B, T]."""
+        if audio_codes is None:
+            latents = jnp.swapaxes(quantized_representation, 1, 2)
+        else:
+            latents = self.quantizer.dequantize(audio_codes)
+        samples = self.decoder(latents, padded)
+        return FlaxDacDecoderOutput(audio_values=samples[..., 0].astype(jnp.float32))
+
+
+@partial(jax.jit, static_argnames=("module", "method", "n_quantizers", "padded"))
+def _run(module: FlaxDacModule, method: str, params: dict, *arrays, **options):
+    """One compilation for each architecture, method and shape, shared by all model objects."""
+    return module.apply({"params": params}, *arrays, method=method, **options)
+
+
+class FlaxDacModel(FlaxPreTrainedCodec):
+    """DAC with transformers' interface: audio [B, 1, T] to codes [B, K, F] and back.
+
+    Methods compile on the first use of each shape. They may be called inside a caller's own
+    `jax.jit`, `jax.vmap` and `jax.grad`: give `params` there as an argument, so that they are not
+    compiled in as constants. `model.module` is the Flax module itself, for `apply` and `bind`.
+
+    dtype: of decoding. jnp.bfloat16 is faster where the hardware has it, and less exact.
+    encode_dtype: of encoding; anything but float32 changes codes.
+    precision: of float32 products; the default reproduces the reference on every device.
+    """
+
+    config_class = DacConfig
+    module_class = FlaxDacModule
+
+    def __init__(
+        self,
+        config: DacConfig,
+        input_shape: tuple[int, int, int] | None = None,
+        seed: int = 0,
+        dtype: jnp.dtype = jnp.float32,
+        _do_init: bool = True,
+        encode_dtype: jnp.dtype = jnp.float32,
+        precision: lax.PrecisionLike = lax.Precision.HIGHEST,
+    ):
+        config.validate()
+        module = self.module_class(
+            config.architecture,
+            jnp.dtype(dtype),
+            jnp.dtype(encode_dtype),
+            lax.Precision(precision),
+        )
+        shape = input_shape or (1, 1, config.hop_length)
+        super().__init__(config, module, shape, seed=seed, dtype=dtype, _do_init=_do_init)
+
+    @staticmethod
+    def weight_rules(config: DacConfig) -> tuple[WeightRule, ...]:
+        return weight_rules(config.architecture)
+
+    def encode(
+        self,
+        input_values,
+        n_quantizers: int | None = None,
+        params: dict | None = None,
+        return_dict: bool | None = None,
+    ) -> FlaxDacEncoderOutput:
+        """Encode audio.
+
+        input_values: float [B, 1, T] at `config.sampling_rate`, taken as it is: like the reference's
+            `encode`, this pads nothing, so the last T % hop_length samples may go uncoded. The
+            feature extractor pads.
+        n_quantizers: how many codebooks to use, 1 to `config.n_codebooks` (all of them by default)
+
+        Raises `ValueError` for another shape or dtype, too few samples for one frame, or a number of
+        codebooks that the model does not have.
+        """
+        output = _run(
+            self.module,
+            "encode",
+            self._params_or(params),
+            self._checked_audio(input_values),
+            n_quantizers=self._checked_quantizers(n_quantizers),
+        )
+        return self._as(output, return_dict)
+
+    def decode(
+        self,
+        quantized_representation=None,
+        audio_codes=None,
+        params: dict | None = None,
+        return_dict: bool | None = None,
+        padded: bool = True,
+        num_samples: int | None = None,
+    ) -> FlaxDacDecoderOutput:
+        """Decode codes, or the quantized representation that `encode` gives (codes win).
+
+        quantized_representation: float [B, D, F]
+        audio_codes: int [B, K, F], K at most `config.n_codebooks`
+        padded: False leaves out the zero padding of all convolutions and gives only the samples that
+            F frames determine, `config.decoded_length(F, padded=False)` of them. It is how
+            descript-audio-codec decodes the chunks of a long file.
+        num_samples: crop the audio, or fill it with zeros, to this length. By default it is
+            `config.decoded_length(F)`: as the reference, 320 F - 8 for the 16 and 24 kHz models.
+
+        Raises `ValueError` for other shapes or dtypes and for codes outside the codebook. Traced
+        codes cannot be checked: those outside give NaN.
+        """
+        if audio_codes is not None:
+            arrays = (None, self._checked_codes(audio_codes))
+        elif quantized_representation is not None:
+            arrays = (self._checked_latents(quantized_representation),)
+        else:
+            raise ValueError("decode needs quantized_representation or audio_codes; both are None")
+        output = _run(self.module, "decode", self._params_or(params), *arrays, padded=padded)
+        if num_samples is not None:
+            output = FlaxDacDecoderOutput(_fit_length(output.audio_values, num_samples))
+        return self._as(output, return_dict)
+
+    def __call__(
+        self,
+        input_values,
+        n_quantizers: int | None = None,
+        params: dict | None = None,
+        return_dict: bool | None = None,
+        keep_length: bool = False,
+    ) -> FlaxDacOutput:
+        """Encode and decode: [B, 1, T] -> audio [B, T], codes and losses.
+
+        As transformers' forward pass, the audio is cropped to T but may be shorter: by the samples
+        that make no whole frame, and by 8 with the odd strides of the 16 and 24 kHz models.
+        keep_length: pad the input so that the audio covers it, and give back exactly T samples
+            (there may be one more frame of codes).
+        """
+        audio = self._checked_audio(input_values, shortest=1 if keep_length else None)
+        length = audio.shape[-1]
+        if keep_length:
+            padded_length = self.config.frames_to_cover(length) * self.config.hop_length
+            audio = jnp.pad(audio, ((0, 0), (0, 0), (0, padded_length - length)))
+        levels = self._checked_quantizers(n_quantizers)
+        output = _run(
+            self.module, "__call__", self._params_or(params), audio, n_quantizers=levels
+        )
+        if keep_length:
+            output = output.replace(audio_values=output.audio_values[:, :length])
+        return self._as(output, return_dict)
+
+    def _params_or(self, params: dict | None) -> dict:
+        return self.params if params is None else params
+
+    def _as(self, output: ModelOutput, return_dict: bool | None):
+        wants_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_dict else output.to_tuple()
+
+    def _checked_audio(self, input_values, shortest: int | None = None) -> jax.Array:
+        audio = jnp.asarray(input_values)
+        if audio.ndim != 3 or audio.shape[1] != 1:
+            raise ValueError(
+                f"input_values has shape {audio.shape}; expected [batch, 1, samples] (channels are "
+                "coded one by one: put them on the batch axis)"
+            )
+        if not jnp.issubdtype(audio.dtype, jnp.floating):
+            raise ValueError(
+                f"input_values has dtype {audio.dtype}; expected floats in [-1, 1] (the feature "
+                "extractor scales integer PCM)"
+            )
+        shortest = self._shortest_input if shortest is None else shortest
+        if audio.shape[0] < 1 or audio.shape[-1] < shortest:
+            raise ValueError(
+                f"input_values has shape {audio.shape}; expected at least one item and {shortest} "
+                "samples (the feature extractor pads to whole frames)"
+            )
+        return audio
+
+    @property
+    def _shortest_input(self) -> int:
+        """The fewest samples that make a frame without padding; at most one hop."""
+        hop_length = self.config.hop_length
+        lengths = range(1, hop_length + 1)
+        return next(length for length in lengths if self.config.encoded_length(length))
+
+    def _checked_quantizers(self, n_quantizers: int | None) -> int:
+        most = self.config.n_codebooks
+        if n_quantizers is None:
+            return most
+        if isinstance(n_quantizers, bool) or not 1 <= n_quantizers <= most:
+            raise ValueError(f"n_quantizers={n_quantizers} must be an integer from 1 to {most}")
+        return int(n_quantizers)
+
+    def _checked_latents(self, quantized_representation) -> jax.Array:
+        latents = jnp.asarray(quantized_representation)
+        width = self.config.hidden_size
+        if latents.ndim != 3 or latents.shape[1] != width or 0 in latents.shape:
+            raise ValueError(
+                f"quantized_representation has shape {latents.shape}; expected [batch, {width}, "
+                "frames]"
+            )
+        return latents
+
+    def _checked_codes(self, audio_codes) -> jax.Array:
+        codes = jnp.asarray(audio_codes)
+        most, size = self.config.n_codebooks, self.config.codebook_size
+        if codes.ndim != 3 or not 1 <= codes.shape[1] <= most or 0 in codes.shape:
+            raise ValueError(
+                f"audio_codes has shape {codes.shape}; expected [batch, 1 to {most} codebooks, frames]"
+            )
+        if not jnp.issubdtype(codes.dtype, jnp.integer):
+            raise ValueError(f"audio_codes has dtype {codes.dtype}; expected integers")
+        if not isinstance(codes, jax.core.Tracer):
+            values = np.asarray(codes)
+            if values.min() < 0 or values.max() >= size:
+                raise ValueError(
+                    f"audio_codes go from {values.min()} to {values.max()}; expected 0 to {size - 1}"
+                )
+        return codes
+
+
+def _fit_length(audio, num_samples: int):
+    """[B, T] -> [B, num_samples], cropped or filled with zeros at the end."""
+    audio = audio[:, :num_samples]
+    return jnp.pad(audio, ((0, 0), (0, num_samples - audio.shape[1])))

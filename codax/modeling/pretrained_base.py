@@ -1,0 +1,193 @@
+"""Loading and saving, the same for every codec. The only module that knows FlaxPreTrainedModel."""
+
+import logging as standard_logging
+import os
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors.numpy import save_file
+from transformers import PretrainedConfig
+from transformers.modeling_flax_utils import FlaxPreTrainedModel
+from transformers.utils import CONFIG_NAME, logging
+
+from codax.files import atomic_path
+
+from .torch_layout import WeightRule, params_from_flax, params_from_torch, params_to_torch
+from .weight_files import SAFETENSORS, find_weights
+
+logger = logging.get_logger(__name__)
+
+# What FlaxPreTrainedModel.from_pretrained accepts and a codec has no use for.
+IGNORED_OPTIONS = ("adapter_kwargs", "trust_remote_code", "_from_pipeline", "from_pt")
+
+
+def _is_not_the_flax_deprecation(record: standard_logging.LogRecord) -> bool:
+    """transformers 5 drops Flax; codax requires a version that has it, so users need not hear."""
+    return not record.getMessage().startswith("TensorFlow and JAX classes are deprecated")
+
+
+standard_logging.getLogger("transformers.modeling_flax_utils").addFilter(
+    _is_not_the_flax_deprecation
+)
+
+
+class FlaxPreTrainedCodec(FlaxPreTrainedModel):
+    """A codec that loads from and saves to transformers' torch layout, without torch.
+
+    A subclass gives `config_class`, `weight_rules(config)` and a module.
+    """
+
+    base_model_prefix = ""
+    main_input_name = "input_values"
+
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        module: nn.Module,
+        input_shape: tuple[int, ...],
+        seed: int = 0,
+        dtype: jnp.dtype = jnp.float32,
+        _do_init: bool = True,
+    ):
+        super().__init__(
+            config, module, input_shape=input_shape, seed=seed, dtype=dtype, _do_init=_do_init
+        )
+
+    @staticmethod
+    def weight_rules(config: PretrainedConfig) -> tuple[WeightRule, ...]:
+        """Every weight of a model with this configuration, in both layouts."""
+        raise NotImplementedError
+
+    def init_weights(self, rng: jax.Array, input_shape: tuple, params: dict | None = None) -> dict:
+        """Fresh random weights as a nested dict; where `params` has a weight already, that one."""
+        fresh = self.module.lazy_init(rng, jax.ShapeDtypeStruct(input_shape, jnp.float32))["params"]
+        if params is None:
+            return fresh
+        return unflatten_dict({**flatten_dict(fresh), **flatten_dict(params)})
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        dtype: jnp.dtype = jnp.float32,
+        *model_args,
+        config: PretrainedConfig | str | os.PathLike | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        ignore_mismatched_sizes: bool = False,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        revision: str = "main",
+        subfolder: str = "",
+        **kwargs,
+    ):
+        """Load a model from a folder or Hub repository, without first making random weights.
+
+        Reads, in this order of preference and never two: `model.safetensors` in transformers' torch
+        layout (weight norm folded or not; torch need not be installed) or in Flax's, its sharded
+        form, `flax_model.msgpack`, its sharded form. Weights become float32; `dtype` is that of the
+        computation.
+
+        Further keyword arguments override fields of the configuration or go to the model's
+        constructor. `proxies` and `_do_init=False` (returns `(model, params)`) work as in
+        transformers. `ignore_mismatched_sizes` is refused: no weight is ever made up.
+
+        Raises `CheckpointError` listing all missing, unexpected, mis-shaped and non-finite weights;
+        `OSError` where there is no such folder, repository or file; `ValueError` for bad fields.
+        """
+        if ignore_mismatched_sizes:
+            raise ValueError("ignore_mismatched_sizes=True: codax never initialises weights at random")
+        name_or_path = str(pretrained_model_name_or_path)
+        do_init = kwargs.pop("_do_init", True)
+        commit_hash = kwargs.pop("_commit_hash", None)
+        hub_options = {
+            "cache_dir": cache_dir,
+            "force_download": force_download,
+            "local_files_only": local_files_only,
+            "token": kwargs.pop("use_auth_token", None) if token is None else token,
+            "revision": revision,
+            "subfolder": subfolder,
+            "proxies": kwargs.pop("proxies", None),
+        }
+        kwargs.pop("resume_download", None)
+        user_agent = {"file_type": "model", "framework": "flax"}
+        user_agent["from_auto_class"] = kwargs.pop("_from_auto", False)
+        for option in IGNORED_OPTIONS:
+            kwargs.pop(option, None)
+
+        config, model_options = cls._load_config(
+            config, name_or_path, {**hub_options, "_commit_hash": commit_hash}, kwargs
+        )
+        commit_hash = commit_hash or getattr(config, "_commit_hash", None)
+        weights = find_weights(
+            name_or_path, user_agent=user_agent, _commit_hash=commit_hash, **hub_options
+        )
+        rules = cls.weight_rules(config)
+        read = params_from_torch if weights.is_torch_layout else params_from_flax
+        params = read(rules, weights.tensors, weights.source)
+
+        model = cls(config, *model_args, dtype=dtype, _do_init=False, **model_options)
+        if not do_init:
+            return model, params
+        model._is_initialized = True
+        model.params = params
+        return model
+
+    @classmethod
+    def _load_config(cls, config, name_or_path: str, hub_options: dict, overrides: dict):
+        """(configuration, keyword arguments that it does not know)."""
+        if not isinstance(config, PretrainedConfig):
+            return cls.config_class.from_pretrained(
+                name_or_path if config is None else config,
+                return_unused_kwargs=True,
+                **hub_options,
+                **overrides,
+            )
+        # FlaxAutoModel brings transformers' own configuration, which knows fewer fields.
+        return cls.config_class.from_dict(
+            config.to_dict(), return_unused_kwargs=True, **overrides
+        )
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        params: dict | None = None,
+        push_to_hub: bool = False,
+        max_shard_size: int | str | None = None,
+        token: str | bool | None = None,
+        safe_serialization: bool = True,
+        **kwargs,
+    ) -> None:
+        """Write config.json and model.safetensors, which torch's transformers and codax both read.
+
+        `params` stand in for the model's own. Each file is replaced in one step or not at all.
+        `push_to_hub=True` uploads the folder afterwards (`repo_id`, `commit_message`, `private`, ...
+        as in transformers). There is one weight file, in safetensors: `max_shard_size` is not
+        heeded, `safe_serialization=False` is refused.
+        """
+        if not safe_serialization:
+            raise ValueError("safe_serialization=False: codax writes weights as safetensors only")
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        if push_to_hub:
+            commit_message = kwargs.pop("commit_message", None)
+            repo_id = self._create_repo(kwargs.pop("repo_id", folder.name), token=token, **kwargs)
+            timestamps = self._get_files_timestamps(folder)
+
+        self.config.architectures = [type(self).__name__.removeprefix("Flax")]
+        state = params_to_torch(
+            self.weight_rules(self.config), self.params if params is None else params
+        )
+        with atomic_path(folder / SAFETENSORS) as path:
+            save_file(state, path, metadata={"format": "pt"})
+        with atomic_path(folder / CONFIG_NAME) as path:
+            self.config.to_json_file(path)
+        logger.info(f"Model saved in {folder}")
+
+        if push_to_hub:
+            self._upload_modified_files(
+                str(folder), repo_id, timestamps, commit_message=commit_message, token=token
+            )

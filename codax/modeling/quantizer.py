@@ -1,0 +1,129 @@
+"""Residual vector quantization with factorised, L2-normalised codes (DAC paper, section 3.2)."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from codax.configuration.conv_geometry import Conv
+
+from .layers import FlaxConv
+
+
+class Quantized(NamedTuple):
+    """What residual quantization of latents [B, F, D] by K levels gives.
+
+    codes: int32 [B, K, F]
+    quantized: float32 [B, F, D], the sum over the levels, straight through for gradients
+    projected_latents: float32 [B, F, K * d], what each level looked up in its codebook
+    commitment_loss, codebook_loss: float32 scalars, summed (not averaged) over the levels
+    """
+
+    codes: jax.Array
+    quantized: jax.Array
+    projected_latents: jax.Array
+    commitment_loss: jax.Array
+    codebook_loss: jax.Array
+
+
+class FlaxCodebook(nn.Module):
+    """Codewords. Parameters: embedding [N, d]."""
+
+    size: int
+    dim: int
+    precision: lax.Precision
+
+    def setup(self):
+        self.embedding = self.param("embedding", nn.initializers.normal(1.0), (self.size, self.dim))
+
+    def __call__(self, codes):
+        """int32 [...] -> float32 [..., d]; a code outside the codebook gives NaN, never a guess."""
+        return jnp.take(self.embedding, codes, axis=0, mode="fill", fill_value=jnp.nan)
+
+    def nearest(self, projected):
+        """float32 [B, F, d] -> int32 [B, F]: the codeword at the smallest angle, the first of ties.
+
+        The squared distance of the unit vectors is computed term by term as the reference does
+        (|e|^2 - 2 e.c + |c|^2), because near-ties fall as the rounding falls.
+        """
+        encodings = _unit_length(projected)
+        codewords = _unit_length(self.embedding)
+        products = jnp.einsum("bfd,nd->bfn", encodings, codewords, precision=self.precision)
+        squared_norms = jnp.sum(encodings**2, axis=-1, keepdims=True)
+        distances = squared_norms - 2 * products + jnp.sum(codewords**2, axis=-1)
+        return jnp.argmin(distances, axis=-1).astype(jnp.int32)
+
+
+class FlaxVectorQuantizer(nn.Module):
+    """One level: project to d dimensions, take the nearest codeword, project back to D."""
+
+    hidden_size: int
+    codebook_size: int
+    codebook_dim: int
+    precision: lax.Precision
+
+    def setup(self):
+        down = Conv("in_proj", self.hidden_size, self.codebook_dim, kernel_size=1)
+        up = Conv("out_proj", self.codebook_dim, self.hidden_size, kernel_size=1)
+        self.in_proj = FlaxConv(down, jnp.float32, self.precision)
+        self.out_proj = FlaxConv(up, jnp.float32, self.precision)
+        self.codebook = FlaxCodebook(self.codebook_size, self.codebook_dim, self.precision)
+
+    def __call__(self, residual) -> Quantized:
+        """residual [B, F, D]; codes come as [B, F]."""
+        projected = self.in_proj(residual)
+        codes = self.codebook.nearest(projected)
+        codewords = self.codebook(codes)
+        commitment_loss = jnp.mean((projected - lax.stop_gradient(codewords)) ** 2)
+        codebook_loss = jnp.mean((codewords - lax.stop_gradient(projected)) ** 2)
+        straight_through = projected + lax.stop_gradient(codewords - projected)
+        quantized = self.out_proj(straight_through)
+        return Quantized(codes, quantized, projected, commitment_loss, codebook_loss)
+
+    def dequantize(self, codes):
+        """codes int32 [B, F] -> [B, F, D]."""
+        return self.out_proj(self.codebook(codes))
+
+
+class FlaxResidualVectorQuantizer(nn.Module):
+    """K levels, each quantizing what the levels before it left over."""
+
+    n_codebooks: int
+    hidden_size: int
+    codebook_size: int
+    codebook_dim: int
+    precision: lax.Precision
+
+    def setup(self):
+        level = (self.hidden_size, self.codebook_size, self.codebook_dim, self.precision)
+        self.quantizers = [FlaxVectorQuantizer(*level) for _ in range(self.n_codebooks)]
+
+    def __call__(self, latents, n_quantizers: int) -> Quantized:
+        """latents float32 [B, F, D], quantized by the first `n_quantizers` levels."""
+        residual = latents
+        levels = []
+        for quantizer in self.quantizers[:n_quantizers]:
+            level = quantizer(residual)
+            residual = residual - level.quantized
+            levels.append(level)
+        codes, quantized, projected, commitment_losses, codebook_losses = zip(*levels, strict=True)
+        return Quantized(
+            jnp.stack(codes, axis=1),
+            sum(quantized),
+            jnp.concatenate(projected, axis=-1),
+            sum(commitment_losses),
+            sum(codebook_losses),
+        )
+
+    def dequantize(self, codes):
+        """Sum the codewords selected at every level. int32 [B, K, F] -> float32 [B, F, D]."""
+        levels = zip(self.quantizers, jnp.moveaxis(codes, 1, 0), strict=False)
+        return sum(quantizer.dequantize(level_codes) for quantizer, level_codes in levels)
+
+
+def _unit_length(vectors):
+    """Divide [..., d] by its norm, as torch.nn.functional.normalize does (eps 1e-12)."""
+    norms = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / jnp.maximum(norms, 1e-12)

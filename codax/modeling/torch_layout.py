@@ -1,0 +1,208 @@
+"""transformers' torch weights <-> the Flax tree: one table, complete both ways.
+
+`weight_rules` lists every weight of an architecture: its key and shape in a torch state dict, its
+path and shape in the Flax tree, and the order of axes between the two. Nothing is matched by
+pattern, so a key is in the table or an error.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from codax.configuration.configuration_dac import DacArchitecture
+from codax.configuration.conv_geometry import Conv, Layer, named_layers
+from codax.errors import CheckpointError
+
+WEIGHT_NORM_SUFFIXES = (
+    # (gain, direction) in place of "weight", in the two spellings that torch has had.
+    ("weight_g", "weight_v"),
+    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+)
+
+
+@dataclass(frozen=True)
+class WeightRule:
+    """One weight in both layouts. `torch_axes` names the torch axes in Flax's order."""
+
+    torch_key: str
+    torch_shape: tuple[int, ...]
+    torch_axes: tuple[int, ...]
+    flax_path: tuple[str, ...]
+    flax_shape: tuple[int, ...]
+
+    def to_flax(self, array: np.ndarray) -> np.ndarray:
+        """An array of `torch_shape` -> float32 of `flax_shape`."""
+        view = array.transpose(self.torch_axes).reshape(self.flax_shape)
+        return _contiguous(view, np.float32)
+
+    def to_torch(self, array: np.ndarray) -> np.ndarray:
+        """An array of `flax_shape` -> float32 of `torch_shape`."""
+        view = array.reshape([self.torch_shape[axis] for axis in self.torch_axes])
+        return _contiguous(view.transpose(np.argsort(self.torch_axes)), np.float32)
+
+
+def weight_rules(architecture: DacArchitecture) -> tuple[WeightRule, ...]:
+    """Every weight of a DAC model."""
+    return (
+        *_network_rules(architecture.encoder, "encoder"),
+        *_quantizer_rules(architecture),
+        *_network_rules(architecture.decoder, "decoder"),
+    )
+
+
+def _network_rules(layers: Iterable[Layer], *root: str) -> Iterator[WeightRule]:
+    for path, layer in named_layers(layers, root):
+        if isinstance(layer, Conv):
+            yield from _conv_rules(layer, ".".join(path), path)
+        else:
+            torch_shape = (1, layer.channels, 1)
+            torch_key = ".".join((*path, "alpha"))
+            yield WeightRule(torch_key, torch_shape, (0, 1, 2), (*path, "alpha"), torch_shape[1:2])
+
+
+def _quantizer_rules(architecture: DacArchitecture) -> Iterator[WeightRule]:
+    hidden_size, codebook_dim = architecture.hidden_size, architecture.codebook_dim
+    codebook = (architecture.codebook_size, codebook_dim)
+    for level in range(architecture.n_codebooks):
+        torch_root = f"quantizer.quantizers.{level}"
+        flax_root = ("quantizer", f"quantizers_{level}")
+        yield WeightRule(
+            f"{torch_root}.codebook.weight",
+            codebook,
+            (0, 1),
+            (*flax_root, "codebook", "embedding"),
+            codebook,
+        )
+        for conv in (
+            Conv("in_proj", hidden_size, codebook_dim, kernel_size=1),
+            Conv("out_proj", codebook_dim, hidden_size, kernel_size=1),
+        ):
+            yield from _conv_rules(conv, f"{torch_root}.{conv.name}", (*flax_root, conv.name))
+
+
+def _conv_rules(conv: Conv, torch_root: str, flax_root: tuple[str, ...]) -> Iterator[WeightRule]:
+    channels_in, channels_out, taps = conv.in_channels, conv.out_channels, conv.kernel_size
+    if conv.transposed:
+        torch_shape, torch_axes = (channels_in, channels_out, taps), (0, 2, 1)
+    else:
+        torch_shape, torch_axes = (channels_out, channels_in, taps), (2, 1, 0)
+    flax_shape = tuple(torch_shape[axis] for axis in torch_axes)
+    yield WeightRule(
+        f"{torch_root}.weight", torch_shape, torch_axes, (*flax_root, "kernel"), flax_shape
+    )
+    bias = (channels_out,)
+    yield WeightRule(f"{torch_root}.bias", bias, (0,), (*flax_root, "bias"), bias)
+
+
+def params_from_torch(
+    rules: Iterable[WeightRule], state: Mapping[str, np.ndarray], source: str
+) -> dict:
+    """A torch state dict -> the Flax tree (float32), weight norm folded where it is not yet.
+
+    `state` may be lazy: each entry is read once, and let go before the next. Raises
+    `CheckpointError` that lists every missing, unexpected, mis-shaped and non-finite weight.
+    """
+    faults = []
+    params = {}
+    unused = set(state)
+    for rule in rules:
+        keys = _keys_of_weight(rule.torch_key, unused)
+        if keys is None:
+            faults.append(f"missing: {rule.torch_key}")
+            continue
+        unused.difference_update(keys)
+        weight = _fold(*(state[key] for key in keys))
+        fault = _fault_of(weight, rule.torch_shape)
+        if fault:
+            faults.append(f"{fault}: {rule.torch_key}")
+            continue
+        params[rule.flax_path] = jax.device_put(rule.to_flax(weight))
+    faults.extend(f"unexpected: {key}" for key in sorted(unused))
+    raise_faults(faults, source)
+    return unflatten_dict(params)
+
+
+def params_from_flax(rules: Iterable[WeightRule], tree: Mapping, source: str) -> dict:
+    """A nested tree in Flax's own layout -> the same, checked, as float32 device arrays."""
+    leaves = dict(flatten_dict(tree))
+    faults = []
+    params = {}
+    for rule in rules:
+        name = ".".join(rule.flax_path)
+        weight = leaves.pop(rule.flax_path, None)
+        fault = "missing" if weight is None else _fault_of(np.asarray(weight), rule.flax_shape)
+        if fault:
+            faults.append(f"{fault}: {name}")
+            continue
+        params[rule.flax_path] = jax.device_put(np.asarray(weight, np.float32))
+    faults.extend(f"unexpected: {'.'.join(map(str, path))}" for path in sorted(leaves, key=str))
+    raise_faults(faults, source)
+    return unflatten_dict(params)
+
+
+def params_to_torch(rules: Iterable[WeightRule], params: Mapping) -> dict[str, np.ndarray]:
+    """The Flax tree -> a torch state dict (float32, weight norm folded)."""
+    leaves = flatten_dict(params)
+    return {rule.torch_key: rule.to_torch(np.asarray(leaves[rule.flax_path])) for rule in rules}
+
+
+def raise_faults(faults: list[str], source: str) -> None:
+    """One error for all that is wrong with a checkpoint; none for no faults."""
+    if faults:
+        raise CheckpointError(
+            f"{source}: {len(faults)} weights do not fit the model: {'; '.join(faults)}"
+        )
+
+
+def _keys_of_weight(key: str, available: set[str]) -> tuple[str, ...] | None:
+    """The stored keys that make up the weight `key`: itself, or its gain and direction."""
+    if key in available:
+        return (key,)
+    root, _, leaf = key.rpartition(".")
+    if leaf == "weight":
+        for suffixes in WEIGHT_NORM_SUFFIXES:
+            keys = tuple(f"{root}.{suffix}" for suffix in suffixes)
+            if available.issuperset(keys):
+                return keys
+    return None
+
+
+def _fold(weight: np.ndarray, direction: np.ndarray | None = None) -> np.ndarray:
+    """The weight itself, or g * v / |v| with the norm over all axes but the first.
+
+    No epsilon, as in torch. The first axis is the output channel of a convolution and the input
+    channel of a transposed one.
+    """
+    if direction is None:
+        return weight
+    gain, direction = weight, direction.astype(np.float64)
+    axes = tuple(range(1, direction.ndim))
+    norm = np.sqrt(np.sum(direction**2, axis=axes, keepdims=True))
+    return (gain * (direction / norm)).astype(np.float32)
+
+
+def _fault_of(weight: np.ndarray, shape: tuple[int, ...]) -> str | None:
+    if weight.shape != shape:
+        return f"shape {weight.shape} instead of {shape}"
+    if not np.issubdtype(weight.dtype, np.floating) and weight.dtype.name != "bfloat16":
+        return f"dtype {weight.dtype} is not a float type"
+    # The sum is finite exactly where all values are, short of an overflow of astronomic weights.
+    if not math.isfinite(np.sum(weight, dtype=np.float32)):
+        return "NaN or infinite values"
+    return None
+
+
+def _contiguous(view: np.ndarray, dtype) -> np.ndarray:
+    """Copy a view with permuted axes in blocks of its last axis.
+
+    Blocks of 32 keep the source rows in cache: about twice as fast as one assignment for kernels of
+    several megabytes, and reordering is most of the time that loading takes.
+    """
+    copy = np.empty(view.shape, dtype)
+    for start in range(0, view.shape[-1], 32):
+        copy[..., start : start + 32] = view[..., start : start + 32]
+    return copy

@@ -1,0 +1,147 @@
+"""Finding and reading a model's weights, in a folder or on the Hub."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgpack
+import numpy as np
+from flax.serialization import msgpack_restore
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError, safe_open
+from transformers.utils import logging
+from transformers.utils.hub import cached_file
+
+from codax.errors import CheckpointError
+
+logger = logging.get_logger(__name__)
+
+SAFETENSORS = "model.safetensors"
+MSGPACK = "flax_model.msgpack"
+INDEX_SUFFIX = ".index.json"
+# In the order of preference: transformers prefers the msgpack file, so that one left over from an
+# earlier save silently wins over the safetensors file that everybody else reads.
+WEIGHT_FILES = (SAFETENSORS, SAFETENSORS + INDEX_SUFFIX, MSGPACK, MSGPACK + INDEX_SUFFIX)
+PICKLED_FILE = "pytorch_model.bin"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """Opened weights.
+
+    tensors: by torch key, each read when it is asked for; or nested as the Flax tree is.
+    source: the file, for messages.
+    """
+
+    tensors: Mapping
+    is_torch_layout: bool
+    source: str
+
+
+class SafetensorsState(Mapping):
+    """The tensors of one or several safetensors files, read one at a time."""
+
+    def __init__(self, paths: list[str]):
+        self._files = {}
+        for path in paths:
+            file = _open_safetensors(path)
+            self._files.update(dict.fromkeys(file.keys(), file))
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self._files[key].get_tensor(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def find_weights(name_or_path: str, **hub_options) -> WeightFile:
+    """Open the weights of a folder or Hub repository: the first of `WEIGHT_FILES` that is there.
+
+    `hub_options` are those of `transformers.utils.cached_file` (revision, token, subfolder, ...).
+    Raises `CheckpointError` for a damaged file, `OSError` where there is none.
+    """
+
+    def locate(name: str) -> str | None:
+        return cached_file(
+            name_or_path, name, _raise_exceptions_for_missing_entries=False, **hub_options
+        )
+
+    for name in WEIGHT_FILES:
+        path = locate(name)
+        if path is not None:
+            _tell_of_others(name, Path(path).parent)
+            return _open(path, locate)
+    subfolder = hub_options.get("subfolder", "")
+    place = os.path.join(name_or_path, subfolder) if subfolder else name_or_path
+    pickled = locate(PICKLED_FILE) if os.path.isdir(name_or_path) else None
+    hint = "; convert its pytorch_model.bin with `codax convert` first" if pickled else ""
+    raise OSError(f"{place} holds none of {', '.join(WEIGHT_FILES)}{hint}")
+
+
+def _tell_of_others(chosen: str, folder: Path) -> None:
+    others = [name for name in WEIGHT_FILES if name != chosen and (folder / name).exists()]
+    if others:
+        logger.warning(f"{folder}: using {chosen}, not {', '.join(others)} beside it")
+
+
+def _open(path: str, locate: Callable[[str], str | None]) -> WeightFile:
+    paths = _shards(path, locate) if path.endswith(INDEX_SUFFIX) else [path]
+    if MSGPACK in os.path.basename(path):
+        return WeightFile(_read_msgpack(paths), is_torch_layout=False, source=path)
+    layouts = {_layout(shard) for shard in paths}
+    if layouts == {"flax"}:
+        return WeightFile(_flax_tree(SafetensorsState(paths)), is_torch_layout=False, source=path)
+    if layouts == {"pt"}:
+        return WeightFile(SafetensorsState(paths), is_torch_layout=True, source=path)
+    raise CheckpointError(
+        f"{path}: its metadata give the format {', '.join(sorted(layouts))}; "
+        "codax reads 'pt' (transformers' torch layout) and 'flax'"
+    )
+
+
+def _shards(index_path: str, locate: Callable[[str], str | None]) -> list[str]:
+    try:
+        names = json.loads(Path(index_path).read_text(encoding="utf-8"))["weight_map"].values()
+        names = sorted(set(names))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{index_path}: not an index of weight files ({error!r})") from error
+    paths = []
+    for name in names:
+        if os.path.basename(name) != name:
+            raise CheckpointError(f"{index_path}: weight file {name!r} lies outside its folder")
+        path = locate(name)
+        if path is None:
+            raise CheckpointError(f"{index_path}: its weight file {name} is missing")
+        paths.append(path)
+    return paths
+
+
+def _open_safetensors(path: str):
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _layout(path: str) -> str:
+    """The `format` entry of a safetensors file; torch's where a file says nothing."""
+    return (_open_safetensors(path).metadata() or {}).get("format", "pt")
+
+
+def _flax_tree(state: SafetensorsState) -> dict:
+    return unflatten_dict(dict(state), sep=".")
+
+
+def _read_msgpack(paths: list[str]) -> dict:
+    leaves = {}
+    for path in paths:
+        try:
+            leaves.update(flatten_dict(msgpack_restore(Path(path).read_bytes())))
+        except (msgpack.exceptions.UnpackException, ValueError, AssertionError, TypeError) as error:
+            raise CheckpointError(f"{path}: not a whole Flax msgpack file ({error})") from error
+    return unflatten_dict(leaves)
