@@ -15,18 +15,33 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     an interrupted write (Ctrl-C, full disk) leaves nothing behind. The temporary file keeps the
     suffix of `path`, since some writers choose the format by it.
 
-    Raises `OSError`, naming the file, where the folder cannot be written or the disk is full.
+    Raises `OSError` naming `path` where the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
+        )
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         _give_usual_permissions(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or not _is_ours(error.filename, path, temporary):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _is_ours(filename: object, path: Path, temporary: Path | None) -> bool:
+    """Whether an error is about the temporary file, which the user has never heard of."""
+    if filename is None or temporary is None:
+        return True
+    return str(filename) in (os.fspath(temporary), os.fspath(path))
 
 
 def _give_usual_permissions(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The `codax` command: parsing and wiring only, one file a command."""

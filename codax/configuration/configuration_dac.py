@@ -54,9 +54,9 @@ class DacConfig(TransformersDacConfig):
     """transformers' `DacConfig`, validated, with the latent width and all derived facts.
 
     Fields are transformers' own (same names, same config.json), read by its torch `DacModel` too.
-    `hidden_size` is the latent width D: transformers derives it
-    (`encoder_hidden_size * 2 ** len(downsampling_ratios)`) and cannot be told otherwise by argument;
-    here it is an argument, because the 16 kbps model has 128. In config.json it reaches both.
+    `hidden_size` is the latent width D. transformers derives it and takes no argument for it
+    (`encoder_hidden_size * 2 ** len(downsampling_ratios)`); here it is one, because the 16 kbps
+    model has 128. Written to config.json it reaches both.
 
     Raises `ValueError` naming the field, its value and what is allowed.
     """
@@ -121,8 +121,8 @@ class DacConfig(TransformersDacConfig):
         halvings = len(self.downsampling_ratios)
         if self.decoder_hidden_size % 2**halvings:
             raise ValueError(
-                f"decoder_hidden_size={self.decoder_hidden_size} must be divisible by {2**halvings}: "
-                f"it is halved once for each of the {halvings} downsampling_ratios"
+                f"decoder_hidden_size={self.decoder_hidden_size} must be divisible by "
+                f"{2**halvings}: each of the {halvings} downsampling_ratios halves it"
             )
         for field, largest in (
             ("quantizer_dropout", 1.0),
@@ -134,7 +134,7 @@ class DacConfig(TransformersDacConfig):
     def _ignore_if_stated_otherwise(self, stated: dict) -> None:
         """Derived facts may be stated in a config.json; the ratios decide, and a conflict is told.
 
-        One revision of an official repository states the wrong hop (transformers pull request 39313).
+        One revision of an official repository states a wrong hop (transformers issue 39313).
         """
         for name, value in stated.items():
             if value is not None and value != getattr(self, name):

@@ -15,8 +15,8 @@ class Conv:
     """One convolution over time, or a transposed one.
 
     `padding` zeros are put on both sides (of a transposed convolution: cropped from both sides of
-    its full output). A transposed convolution has kernel_size == 2 * stride, as in every codec here:
-    an output sample then sees two frames, so the operation is one matrix product and an overlap-add.
+    its full output). A transposed convolution has kernel_size == 2 * stride, as in every codec
+    here: an output sample sees two frames, so it is one matrix product and an overlap-add.
     """
 
     name: str

@@ -1,0 +1,26 @@
+"""Models from where they are: released originals, torch files, the Hub.
+
+torch is needed to read pickled files and to verify, and imported only then.
+"""
+
+from codax.conversion.checkpoints import RELEASED as RELEASED
+from codax.conversion.checkpoints import ReleasedCheckpoint as ReleasedCheckpoint
+from codax.conversion.convert import convert_checkpoint as convert_checkpoint
+from codax.conversion.convert import load_original as load_original
+from codax.conversion.download import download_original as download_original
+from codax.conversion.fetch import download_model as download_model
+from codax.conversion.resolve import resolve_model as resolve_model
+from codax.conversion.verify import Agreement as Agreement
+from codax.conversion.verify import verify_against_torch as verify_against_torch
+
+__all__ = [
+    "RELEASED",
+    "Agreement",
+    "ReleasedCheckpoint",
+    "convert_checkpoint",
+    "download_model",
+    "download_original",
+    "load_original",
+    "resolve_model",
+    "verify_against_torch",
+]

@@ -1,0 +1,19 @@
+"""Audio of any kind in, model inputs out."""
+
+from .audio_input import AUDIO_SUFFIXES, as_float_audio, read_audio
+from .feature_extraction_dac import DacFeatureExtractor
+from .loudness import gain_to_loudness, limit_peak, measure_loudness
+from .registration import register_feature_extractors
+from .resampling import resample
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "DacFeatureExtractor",
+    "as_float_audio",
+    "gain_to_loudness",
+    "limit_peak",
+    "measure_loudness",
+    "read_audio",
+    "register_feature_extractors",
+    "resample",
+]

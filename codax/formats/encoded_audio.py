@@ -132,14 +132,14 @@ def _checked_codes(codes: np.ndarray) -> np.ndarray:
         raise FormatError(f"codes are {codes.dtype}, allowed: integers")
     if codes.ndim != 3 or codes.size == 0:
         raise FormatError(
-            f"codes have shape {codes.shape}, allowed: (channels, codebooks, frames), none of them 0"
+            f"codes have shape {codes.shape}, allowed: (channels, codebooks, frames), all over 0"
         )
     smallest, largest = int(codes.min()), int(codes.max())
     if smallest < 0 or largest > np.iinfo(np.int32).max:
         raise FormatError(
             f"codes reach from {smallest} to {largest}, allowed: 0 to {np.iinfo(np.int32).max}"
         )
-    return codes.astype(np.int32)
+    return np.array(codes, np.int32, order="C")
 
 
 def _checked_int(name: str, value: int, largest: int) -> int:

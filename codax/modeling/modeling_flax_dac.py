@@ -1,13 +1,16 @@
 """DAC in Flax: the descript audio codec (Kumar et al. 2023, arXiv:2306.06546)."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax import lax
+from jax.core import Tracer
 from transformers.utils import ModelOutput
 
 from codax.configuration.configuration_dac import DacArchitecture, DacConfig
@@ -17,8 +20,11 @@ from .pretrained_base import FlaxPreTrainedCodec
 from .quantizer import FlaxResidualVectorQuantizer
 from .torch_layout import WeightRule, weight_rules
 
+# A ModelOutput may leave fields out; those of a model's own outputs never are.
+_UNSET: Any = None
 
-@flax.struct.dataclass
+
+@struct.dataclass
 class FlaxDacEncoderOutput(ModelOutput):
     """What `FlaxDacModel.encode` gives. Fields are those of transformers' `DacEncoderOutput`.
 
@@ -28,31 +34,31 @@ class FlaxDacEncoderOutput(ModelOutput):
     projected_latents: float32 [B, K * d, F], the encoder's output as each codebook saw it
     """
 
-    loss: jax.Array | None = None
-    quantized_representation: jax.Array | None = None
-    audio_codes: jax.Array | None = None
-    projected_latents: jax.Array | None = None
+    loss: jax.Array = _UNSET
+    quantized_representation: jax.Array = _UNSET
+    audio_codes: jax.Array = _UNSET
+    projected_latents: jax.Array = _UNSET
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class FlaxDacDecoderOutput(ModelOutput):
     """What `FlaxDacModel.decode` gives: audio_values float32 [B, T]."""
 
-    audio_values: jax.Array | None = None
+    audio_values: jax.Array = _UNSET
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class FlaxDacOutput(ModelOutput):
     """What calling a `FlaxDacModel` gives. Fields are those of transformers' `DacOutput`.
 
     audio_values: float32 [B, T]; the others as in `FlaxDacEncoderOutput`
     """
 
-    loss: jax.Array | None = None
-    audio_values: jax.Array | None = None
-    quantized_representation: jax.Array | None = None
-    audio_codes: jax.Array | None = None
-    projected_latents: jax.Array | None = None
+    loss: jax.Array = _UNSET
+    audio_values: jax.Array = _UNSET
+    quantized_representation: jax.Array = _UNSET
+    audio_codes: jax.Array = _UNSET
+    projected_latents: jax.Array = _UNSET
 
 
 class FlaxDacModule(nn.Module):
@@ -111,19 +117,19 @@ class FlaxDacModule(nn.Module):
         )
 
     def decode(
-        self, quantized_representation=None, audio_codes=None, padded: bool = True
+        self, quantized_representation: Any = None, audio_codes: Any = None, padded: bool = True
     ) -> FlaxDacDecoderOutput:
         """quantized_representation [B, D, F] or audio_codes int [B, K, F] -> audio [B, T]."""
-        if audio_codes is None:
-            latents = jnp.swapaxes(quantized_representation, 1, 2)
-        else:
+        if audio_codes is not None:
             latents = self.quantizer.dequantize(audio_codes)
+        else:
+            latents = jnp.swapaxes(quantized_representation, 1, 2)
         samples = self.decoder(latents, padded)
         return FlaxDacDecoderOutput(audio_values=samples[..., 0].astype(jnp.float32))
 
 
 @partial(jax.jit, static_argnames=("module", "method", "n_quantizers", "padded"))
-def _run(module: FlaxDacModule, method: str, params: dict, *arrays, **options):
+def _run(module: FlaxDacModule, method: str, params: Mapping, *arrays, **options):
     """One compilation for each architecture, method and shape, shared by all model objects."""
     return module.apply({"params": params}, *arrays, method=method, **options)
 
@@ -176,13 +182,13 @@ class FlaxDacModel(FlaxPreTrainedCodec):
     ) -> FlaxDacEncoderOutput:
         """Encode audio.
 
-        input_values: float [B, 1, T] at `config.sampling_rate`, taken as it is: like the reference's
-            `encode`, this pads nothing, so the last T % hop_length samples may go uncoded. The
-            feature extractor pads.
+        input_values: float [B, 1, T] at `config.sampling_rate`, taken as it is: like the
+            reference's `encode`, this pads nothing, so the last T % hop_length samples may go
+            uncoded. The feature extractor pads.
         n_quantizers: how many codebooks to use, 1 to `config.n_codebooks` (all of them by default)
 
-        Raises `ValueError` for another shape or dtype, too few samples for one frame, or a number of
-        codebooks that the model does not have.
+        Raises `ValueError` for another shape or dtype, too few samples for one frame, or a number
+        of codebooks that the model does not have.
         """
         output = _run(
             self.module,
@@ -206,8 +212,8 @@ class FlaxDacModel(FlaxPreTrainedCodec):
 
         quantized_representation: float [B, D, F]
         audio_codes: int [B, K, F], K at most `config.n_codebooks`
-        padded: False leaves out the zero padding of all convolutions and gives only the samples that
-            F frames determine, `config.decoded_length(F, padded=False)` of them. It is how
+        padded: False leaves out the zero padding of all convolutions and gives only the samples
+            that F frames determine, `config.decoded_length(F, padded=False)` of them. It is how
             descript-audio-codec decodes the chunks of a long file.
         num_samples: crop the audio, or fill it with zeros, to this length. By default it is
             `config.decoded_length(F)`: as the reference, 320 F - 8 for the 16 and 24 kHz models.
@@ -247,17 +253,15 @@ class FlaxDacModel(FlaxPreTrainedCodec):
             padded_length = self.config.frames_to_cover(length) * self.config.hop_length
             audio = jnp.pad(audio, ((0, 0), (0, 0), (0, padded_length - length)))
         levels = self._checked_quantizers(n_quantizers)
-        output = _run(
-            self.module, "__call__", self._params_or(params), audio, n_quantizers=levels
-        )
+        output = _run(self.module, "__call__", self._params_or(params), audio, n_quantizers=levels)
         if keep_length:
             output = output.replace(audio_values=output.audio_values[:, :length])
         return self._as(output, return_dict)
 
-    def _params_or(self, params: dict | None) -> dict:
+    def _params_or(self, params: dict | None) -> Mapping:
         return self.params if params is None else params
 
-    def _as(self, output: ModelOutput, return_dict: bool | None):
+    def _as(self, output: ModelOutput, return_dict: bool | None) -> Any:
         wants_dict = self.config.return_dict if return_dict is None else return_dict
         return output if wants_dict else output.to_tuple()
 
@@ -311,15 +315,15 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         most, size = self.config.n_codebooks, self.config.codebook_size
         if codes.ndim != 3 or not 1 <= codes.shape[1] <= most or 0 in codes.shape:
             raise ValueError(
-                f"audio_codes has shape {codes.shape}; expected [batch, 1 to {most} codebooks, frames]"
+                f"audio_codes has shape {codes.shape}; expected [batch, 1 to {most}, frames]"
             )
         if not jnp.issubdtype(codes.dtype, jnp.integer):
             raise ValueError(f"audio_codes has dtype {codes.dtype}; expected integers")
-        if not isinstance(codes, jax.core.Tracer):
+        if not isinstance(codes, Tracer):
             values = np.asarray(codes)
             if values.min() < 0 or values.max() >= size:
                 raise ValueError(
-                    f"audio_codes go from {values.min()} to {values.max()}; expected 0 to {size - 1}"
+                    f"audio_codes reach from {values.min()} to {values.max()}, not 0 to {size - 1}"
                 )
         return codes
 

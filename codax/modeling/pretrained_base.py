@@ -1,13 +1,15 @@
 """Loading and saving, the same for every codec. The only module that knows FlaxPreTrainedModel."""
 
-import logging as standard_logging
+import errno
 import os
 from pathlib import Path
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from transformers import PretrainedConfig
 from transformers.modeling_flax_utils import FlaxPreTrainedModel
@@ -24,22 +26,13 @@ logger = logging.get_logger(__name__)
 IGNORED_OPTIONS = ("adapter_kwargs", "trust_remote_code", "_from_pipeline", "from_pt")
 
 
-def _is_not_the_flax_deprecation(record: standard_logging.LogRecord) -> bool:
-    """transformers 5 drops Flax; codax requires a version that has it, so users need not hear."""
-    return not record.getMessage().startswith("TensorFlow and JAX classes are deprecated")
-
-
-standard_logging.getLogger("transformers.modeling_flax_utils").addFilter(
-    _is_not_the_flax_deprecation
-)
-
-
 class FlaxPreTrainedCodec(FlaxPreTrainedModel):
     """A codec that loads from and saves to transformers' torch layout, without torch.
 
     A subclass gives `config_class`, `weight_rules(config)` and a module.
     """
 
+    config_class: ClassVar[Any]  # a subclass of PretrainedConfig
     base_model_prefix = ""
     main_input_name = "input_values"
 
@@ -52,16 +45,30 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         dtype: jnp.dtype = jnp.float32,
         _do_init: bool = True,
     ):
-        super().__init__(
-            config, module, input_shape=input_shape, seed=seed, dtype=dtype, _do_init=_do_init
+        # Not super().__init__: it traces the whole network to learn the shapes that weight_rules
+        # lists (0.6 s for DAC), and warns that transformers 5 drops Flax, of which users need not
+        # hear from a package that requires a version with Flax. These are all its attributes.
+        self._config = config
+        self._module = module
+        self.key = jax.random.PRNGKey(seed)
+        self.dtype = dtype
+        self.input_shape = input_shape
+        self.generation_config = None
+        self._is_initialized = _do_init
+        rules = self.weight_rules(config)
+        self._required_params = {rule.flax_path for rule in rules}
+        self._params_shape_tree = unflatten_dict(
+            {rule.flax_path: jax.ShapeDtypeStruct(rule.flax_shape, jnp.float32) for rule in rules}
         )
+        if _do_init:
+            self.params = self.init_weights(self.key, input_shape)
 
     @staticmethod
     def weight_rules(config: PretrainedConfig) -> tuple[WeightRule, ...]:
         """Every weight of a model with this configuration, in both layouts."""
         raise NotImplementedError
 
-    def init_weights(self, rng: jax.Array, input_shape: tuple, params: dict | None = None) -> dict:
+    def init_weights(self, rng: jax.Array, input_shape: tuple, params: dict | None = None) -> Any:
         """Fresh random weights as a nested dict; where `params` has a weight already, that one."""
         fresh = self.module.lazy_init(rng, jax.ShapeDtypeStruct(input_shape, jnp.float32))["params"]
         if params is None:
@@ -83,7 +90,7 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         revision: str = "main",
         subfolder: str = "",
         **kwargs,
-    ):
+    ) -> Any:
         """Load a model from a folder or Hub repository, without first making random weights.
 
         Reads, in this order of preference and never two: `model.safetensors` in transformers' torch
@@ -99,7 +106,9 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         `OSError` where there is no such folder, repository or file; `ValueError` for bad fields.
         """
         if ignore_mismatched_sizes:
-            raise ValueError("ignore_mismatched_sizes=True: codax never initialises weights at random")
+            raise ValueError(
+                "ignore_mismatched_sizes=True: codax never initialises weights at random"
+            )
         name_or_path = str(pretrained_model_name_or_path)
         do_init = kwargs.pop("_do_init", True)
         commit_hash = kwargs.pop("_commit_hash", None)
@@ -118,18 +127,18 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         for option in IGNORED_OPTIONS:
             kwargs.pop(option, None)
 
-        config, model_options = cls._load_config(
+        model_config, model_options = cls._load_config(
             config, name_or_path, {**hub_options, "_commit_hash": commit_hash}, kwargs
         )
-        commit_hash = commit_hash or getattr(config, "_commit_hash", None)
+        commit_hash = commit_hash or getattr(model_config, "_commit_hash", None)
         weights = find_weights(
             name_or_path, user_agent=user_agent, _commit_hash=commit_hash, **hub_options
         )
-        rules = cls.weight_rules(config)
+        rules = cls.weight_rules(model_config)
         read = params_from_torch if weights.is_torch_layout else params_from_flax
         params = read(rules, weights.tensors, weights.source)
 
-        model = cls(config, *model_args, dtype=dtype, _do_init=False, **model_options)
+        model = cls(model_config, *model_args, dtype=dtype, _do_init=False, **model_options)
         if not do_init:
             return model, params
         model._is_initialized = True
@@ -137,7 +146,9 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         return model
 
     @classmethod
-    def _load_config(cls, config, name_or_path: str, hub_options: dict, overrides: dict):
+    def _load_config(
+        cls, config, name_or_path: str, hub_options: dict, overrides: dict
+    ) -> tuple[Any, dict]:
         """(configuration, keyword arguments that it does not know)."""
         if not isinstance(config, PretrainedConfig):
             return cls.config_class.from_pretrained(
@@ -147,16 +158,13 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
                 **overrides,
             )
         # FlaxAutoModel brings transformers' own configuration, which knows fewer fields.
-        return cls.config_class.from_dict(
-            config.to_dict(), return_unused_kwargs=True, **overrides
-        )
+        return cls.config_class.from_dict(config.to_dict(), return_unused_kwargs=True, **overrides)
 
     def save_pretrained(
         self,
         save_directory: str | os.PathLike,
         params: dict | None = None,
         push_to_hub: bool = False,
-        max_shard_size: int | str | None = None,
         token: str | bool | None = None,
         safe_serialization: bool = True,
         **kwargs,
@@ -164,12 +172,13 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         """Write config.json and model.safetensors, which torch's transformers and codax both read.
 
         `params` stand in for the model's own. Each file is replaced in one step or not at all.
-        `push_to_hub=True` uploads the folder afterwards (`repo_id`, `commit_message`, `private`, ...
-        as in transformers). There is one weight file, in safetensors: `max_shard_size` is not
-        heeded, `safe_serialization=False` is refused.
+        `push_to_hub=True` uploads the folder afterwards (`repo_id`, `commit_message`, `private` and
+        so on as in transformers). There is one weight file, in safetensors: `max_shard_size` is
+        not heeded, `safe_serialization=False` is refused.
         """
         if not safe_serialization:
             raise ValueError("safe_serialization=False: codax writes weights as safetensors only")
+        kwargs.pop("max_shard_size", None)
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         if push_to_hub:
@@ -182,7 +191,7 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
             self.weight_rules(self.config), self.params if params is None else params
         )
         with atomic_path(folder / SAFETENSORS) as path:
-            save_file(state, path, metadata={"format": "pt"})
+            _save_safetensors(state, path)
         with atomic_path(folder / CONFIG_NAME) as path:
             self.config.to_json_file(path)
         logger.info(f"Model saved in {folder}")
@@ -191,3 +200,10 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
             self._upload_modified_files(
                 str(folder), repo_id, timestamps, commit_message=commit_message, token=token
             )
+
+
+def _save_safetensors(state: dict, path: Path) -> None:
+    try:
+        save_file(state, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # a full disk, reported as its own kind of error
+        raise OSError(errno.EIO, str(error), str(path)) from error

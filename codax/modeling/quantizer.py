@@ -1,5 +1,6 @@
 """Residual vector quantization with factorised, L2-normalised codes (DAC paper, section 3.2)."""
 
+from functools import reduce
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -111,16 +112,16 @@ class FlaxResidualVectorQuantizer(nn.Module):
         codes, quantized, projected, commitment_losses, codebook_losses = zip(*levels, strict=True)
         return Quantized(
             jnp.stack(codes, axis=1),
-            sum(quantized),
+            reduce(jnp.add, quantized),
             jnp.concatenate(projected, axis=-1),
-            sum(commitment_losses),
-            sum(codebook_losses),
+            reduce(jnp.add, commitment_losses),
+            reduce(jnp.add, codebook_losses),
         )
 
     def dequantize(self, codes):
         """Sum the codewords selected at every level. int32 [B, K, F] -> float32 [B, F, D]."""
         levels = zip(self.quantizers, jnp.moveaxis(codes, 1, 0), strict=False)
-        return sum(quantizer.dequantize(level_codes) for quantizer, level_codes in levels)
+        return reduce(jnp.add, (quantizer.dequantize(level) for quantizer, level in levels))
 
 
 def _unit_length(vectors):

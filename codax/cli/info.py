@@ -1,0 +1,67 @@
+"""`codax info`: what a compressed file or a model is."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+
+def add_to(commands) -> None:
+    parser = commands.add_parser("info", help="describe a compressed file or a model")
+    parser.add_argument("subject", help="a .dac file, or a preset name, Hub id or model folder")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    is_file = Path(options.subject).suffix == ".dac"
+    facts = _facts_of_file(options.subject) if is_file else _facts_of_model(options.subject)
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(
+            f"{name:<{width}}  {value:g}"
+            if isinstance(value, float)
+            else f"{name:<{width}}  {value}"
+        )
+    return 0
+
+
+def _facts_of_file(path: str) -> dict:
+    from codax.formats import EncodedAudio
+
+    encoded = EncodedAudio.load(path)
+    num_bytes = Path(path).stat().st_size
+    return {
+        "file": path,
+        "duration_s": encoded.duration_s,
+        "sampling_rate": encoded.sampling_rate,
+        "channels": encoded.channels,
+        "codebooks": encoded.num_codebooks,
+        "frames": encoded.num_frames,
+        "chunks": math.ceil(encoded.num_frames / encoded.chunk_frames),
+        "input_db": encoded.input_db,
+        "bytes": num_bytes,
+        "file_bitrate": 8 * num_bytes / encoded.duration_s,
+    }
+
+
+def _facts_of_model(name: str) -> dict:
+    from codax.configuration import DAC_PRESETS, DacConfig
+    from codax.conversion import resolve_model
+
+    is_preset = name in DAC_PRESETS
+    config = DacConfig.preset(name) if is_preset else DacConfig.from_pretrained(resolve_model(name))
+    return {
+        "model": name,
+        "sampling_rate": config.sampling_rate,
+        "hop_length": config.hop_length,
+        "frame_rate": config.frame_rate,
+        "codebooks": config.n_codebooks,
+        "codebook_size": config.codebook_size,
+        "bitrate": config.bitrate(),
+        "latent_width": config.hidden_size,
+        "receptive_field": config.receptive_field,
+    }

@@ -1,0 +1,163 @@
+"""Many files: which inputs become which outputs, and what became of each."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from huggingface_hub.utils import tqdm
+
+from codax.errors import CodaxError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input file and the output file that it becomes."""
+
+    source: Path
+    target: Path
+
+
+@dataclass
+class Outcome:
+    """What became of one input: "done", "skipped" or "failed", and what to say about it."""
+
+    input: str
+    output: str | None
+    status: str
+    error: str | None = None
+    facts: dict = field(default_factory=dict)
+
+
+def add_file_options(parser: argparse.ArgumentParser, made: str) -> None:
+    """The arguments that `encode` and `decode` share. `made`: the suffix of what they write."""
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="a file or folder")
+    parser.add_argument(
+        "--output",
+        "-o",
+        type=Path,
+        help=f"a folder, in which the tree below an INPUT folder is mirrored, or for one file "
+        f"a file name ending in {made}; by default outputs lie beside their inputs",
+    )
+    parser.add_argument(
+        "--model",
+        default="dac_44khz",
+        help="preset name, Hub id or folder of the model (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace outputs that exist (else skipped)",
+    )
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON on stdout")
+
+
+def plan(
+    inputs: Iterable[Path], output: Path | None, input_suffixes: tuple[str, ...], suffix: str
+) -> tuple[list[Job], list[Outcome]]:
+    """Decide every output before anything is done -> jobs, and the folders that cannot be read.
+
+    Raises `CodaxError` where an input does not exist or holds nothing to do, and where two inputs
+    would become the same output.
+    """
+    inputs = list(inputs)
+    jobs, unreadable = [], []
+    for given in inputs:
+        if given.is_dir():
+            found = list(_files_below(given, input_suffixes, unreadable))
+            if not found and not unreadable:
+                raise CodaxError(
+                    f"{given}: no files with {', '.join(input_suffixes)} in this folder"
+                )
+            jobs += [Job(path, _mirrored(path, given, output, suffix)) for path in found]
+        elif not given.exists():
+            raise CodaxError(f"{given}: no such file or folder")
+        elif output is not None and output.suffix == suffix and not output.is_dir():
+            if len(inputs) > 1:
+                raise CodaxError(f"{output}: names one file, but there are {len(inputs)} inputs")
+            jobs.append(Job(given, output))
+        else:
+            jobs.append(Job(given, _mirrored(given, given.parent, output, suffix)))
+    _refuse_collisions(jobs)
+    return jobs, unreadable
+
+
+def run(jobs: list[Job], work: Callable[[Job], dict], overwrite: bool) -> list[Outcome]:
+    """Do the jobs one after the other; a file that fails is noted and the others are done."""
+    progress = tqdm(jobs, unit="file", disable=True if len(jobs) == 1 else None)
+    return [_run_one(job, work, overwrite) for job in progress]
+
+
+def report(outcomes: list[Outcome], options: argparse.Namespace, verb: str) -> int:
+    """Print what became of the files; returns the exit status."""
+    count = {
+        status: sum(outcome.status == status for outcome in outcomes)
+        for status in ("done", "skipped", "failed")
+    }
+    if options.json:
+        summary = {"model": options.model, **count, "files": [asdict(one) for one in outcomes]}
+        print(json.dumps(summary, indent=2))
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            print(f"codax: {outcome.error}", file=sys.stderr)
+        elif len(outcomes) == 1 and outcome.status == "done" and not options.json:
+            print(f"{outcome.input} -> {outcome.output}")
+    if count["skipped"] or len(outcomes) > 1:
+        skipped = f", {count['skipped']} skipped (output exists; --overwrite replaces it)"
+        print(
+            f"codax: {count['done']} {verb}{skipped if count['skipped'] else ''}, "
+            f"{count['failed']} failed",
+            file=sys.stderr,
+        )
+    return 1 if count["failed"] else 0
+
+
+def _run_one(job: Job, work: Callable[[Job], dict], overwrite: bool) -> Outcome:
+    from codax.cli.main import one_line
+
+    source, target = str(job.source), str(job.target)
+    if job.target.exists() and not overwrite:
+        return Outcome(source, target, "skipped")
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        return Outcome(source, target, "done", facts=work(job))
+    except (ValueError, OSError, MemoryError) as error:
+        reason = one_line(error)
+        return Outcome(
+            source, None, "failed", reason if source in reason else f"{source}: {reason}"
+        )
+
+
+def _files_below(
+    folder: Path, suffixes: tuple[str, ...], unreadable: list[Outcome]
+) -> Iterator[Path]:
+    def note(error: OSError) -> None:
+        reason = f"{error.filename}: {error.strerror}"
+        unreadable.append(Outcome(str(error.filename), None, "failed", reason))
+
+    for parent, folders, names in os.walk(folder, onerror=note):
+        folders.sort()
+        for name in sorted(names):
+            if Path(name).suffix.lower() in suffixes:
+                yield Path(parent, name)
+
+
+def _mirrored(path: Path, root: Path, output: Path | None, suffix: str) -> Path:
+    """Where below `output` the file stands that stood below `root`, with its new suffix."""
+    target = path if output is None else output / path.relative_to(root)
+    return target.with_suffix(suffix)
+
+
+def _refuse_collisions(jobs: list[Job]) -> None:
+    sources = {}
+    for job in jobs:
+        other = sources.setdefault(job.target, job.source)
+        if other != job.source:
+            raise CodaxError(
+                f"{other} and {job.source} would both become {job.target}; rename one of them"
+            )
+        if job.target == job.source:
+            raise CodaxError(f"{job.source}: would be replaced by its own output; give --output")

@@ -1,0 +1,44 @@
+"""The `codax` command: parses, runs, and turns every error into one line and an exit status."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from codax import __version__
+from codax.cli import convert, decode, download, encode, info
+
+COMMANDS = (encode, decode, convert, download, info)
+
+FAILED = 1
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for a failure, 2 for wrong arguments."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("codax: interrupted; no file is half-written", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError) as error:
+        print(f"codax: {one_line(error)}", file=sys.stderr)
+        return FAILED
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line; its type stands in for a message that it lacks."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="codax", description="Neural audio codecs: compress audio files, and bring them back."
+    )
+    parser.add_argument("--version", action="version", version=f"codax {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_to(commands)
+    return parser

@@ -1,0 +1,75 @@
+"""The released models: where their weights are, and under which licence."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from codax.errors import CheckpointError
+
+_DESCRIPT = "https://github.com/descriptinc/descript-audio-codec/releases/download"
+
+
+@dataclass(frozen=True)
+class ReleasedCheckpoint:
+    """Where one released model is.
+
+    url: the original torch file
+    file_name: its name in codax's cache (the URL's own does not always tell the model)
+    hub_id: the Hub repository with the same weights in transformers' layout
+    license: of the weights, as an SPDX identifier
+    sha256_prefix: first hexadecimal digits of the file's SHA-256, where its publisher gives them
+    """
+
+    url: str
+    file_name: str
+    hub_id: str | None
+    license: str
+    sha256_prefix: str | None = None
+
+
+# By preset name. Addresses and file names: descript-audio-codec 1.0.0, dac/utils/__init__.py, which
+# gives no checksums; a conversion checks their structure against the preset instead.
+RELEASED = {
+    "dac_44khz": ReleasedCheckpoint(
+        url=f"{_DESCRIPT}/0.0.1/weights.pth",
+        file_name="weights_44khz_8kbps_0.0.1.pth",
+        hub_id="descript/dac_44khz",
+        license="MIT",
+    ),
+    "dac_44khz_16kbps": ReleasedCheckpoint(
+        url=f"{_DESCRIPT}/1.0.0/weights_44khz_16kbps.pth",
+        file_name="weights_44khz_16kbps_1.0.0.pth",
+        hub_id=None,
+        license="MIT",
+    ),
+    "dac_24khz": ReleasedCheckpoint(
+        url=f"{_DESCRIPT}/0.0.4/weights_24khz.pth",
+        file_name="weights_24khz_8kbps_0.0.4.pth",
+        hub_id="descript/dac_24khz",
+        license="MIT",
+    ),
+    "dac_16khz": ReleasedCheckpoint(
+        url=f"{_DESCRIPT}/0.0.5/weights_16khz.pth",
+        file_name="weights_16khz_8kbps_0.0.5.pth",
+        hub_id="descript/dac_16khz",
+        license="MIT",
+    ),
+}
+
+
+def released_checkpoint(name: str) -> ReleasedCheckpoint:
+    """The entry of `RELEASED`; `CheckpointError` for a name that has none."""
+    if name not in RELEASED:
+        raise CheckpointError(f"{name!r} is not a released model; these are: {', '.join(RELEASED)}")
+    return RELEASED[name]
+
+
+def originals_folder() -> Path:
+    """Where downloaded originals are kept: `<HF_HOME>/codax/originals`."""
+    return Path(constants.HF_HOME, "codax", "originals")
+
+
+def converted_folder(name: str) -> Path:
+    """Where the converted model of a preset is kept: `<HF_HOME>/codax/models/<name>`."""
+    return Path(constants.HF_HOME, "codax", "models", name)

@@ -1,0 +1,80 @@
+"""torch's pickled files, read as data: nothing in them is run."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from packaging.version import Version
+
+from codax.errors import CheckpointError, CodaxError
+from codax.modeling.torch_layout import raise_faults
+
+OLDEST_SAFE_TORCH = "2.10"
+ZIP_MAGIC = b"PK\x03\x04"
+INSTALL = 'pip install "codax[convert]"'
+
+
+def import_torch() -> Any:
+    """The torch package. Raises `CodaxError` where it is not installed."""
+    try:
+        import torch
+    except ImportError as error:
+        raise CodaxError(f"this needs torch: {INSTALL}") from error
+    return torch
+
+
+def read_torch_file(path: Path) -> Any:
+    """What `torch.save` wrote: tensors (mapped from the file where its format allows) and plain values.
+
+    Raises `CheckpointError` for a file that is damaged, is none of torch's, or asks for anything
+    that could run code, naming it; `CodaxError` where torch is missing or too old; `OSError` where
+    there is no such file.
+    """
+    torch = import_torch()
+    if Version(torch.__version__) < Version(OLDEST_SAFE_TORCH):
+        raise CodaxError(
+            f"torch {torch.__version__} is too old to read {path}: below {OLDEST_SAFE_TORCH} a "
+            f"crafted file could run code in spite of weights_only=True; {INSTALL} --upgrade"
+        )
+    with path.open("rb") as file:
+        is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except OSError:
+        raise
+    except Exception as error:  # what torch raises for damaged files is not bounded by any list
+        raise CheckpointError(f"{path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """One line. torch's own advice, to load it with weights_only=False, is left out."""
+    asked_for = re.search(r"GLOBAL (\S+)", str(error))
+    if asked_for:
+        return f"refused: it asks for {asked_for[1]}, and codax reads tensors and plain values only"
+    detail = "" if isinstance(error, pickle.UnpicklingError) else f": {error}".split("\n")[0]
+    return f"damaged, or not a file of torch.save ({type(error).__name__}{detail})"
+
+
+def as_arrays(state: Mapping, source: str) -> dict[str, np.ndarray]:
+    """A torch state dict as NumPy arrays, views of the tensors.
+
+    Raises `CheckpointError` listing all entries that are not dense tensors under a name.
+    """
+    arrays = {key: _as_array(tensor) for key, tensor in state.items() if isinstance(key, str)}
+    unfit = [key for key in state if arrays.get(key) is None]
+    raise_faults([f"not a dense tensor under a name: {key!r}" for key in unfit], source)
+    return arrays
+
+
+def _as_array(tensor: Any) -> np.ndarray | None:
+    torch = import_torch()
+    try:
+        if tensor.dtype == torch.bfloat16:  # unknown to NumPy itself
+            return tensor.detach().view(torch.int16).numpy().view(jnp.bfloat16)
+        return tensor.detach().numpy()
+    except (AttributeError, TypeError, RuntimeError):
+        return None

@@ -1,0 +1,139 @@
+"""Loudness by ITU-R BS.1770-4, as descript-audiotools measures it, and the gains that follow.
+
+The filters are the RBJ cookbook biquads that pyloudnorm calls "K-weighting". Descript's codec
+stores this number in its files and normalises by it, so details of that implementation count:
+signals under 0.5 s are zero-padded to it, the last block is zero-padded to its full length, and
+nothing is quieter than -70 LUFS.
+"""
+
+import math
+
+import numpy as np
+
+from codax.errors import AudioError
+
+MIN_LOUDNESS_LUFS = -70.0
+
+_BLOCK_S = 0.4
+_BLOCK_STRIDE = 0.25  # of a block: blocks overlap by 75%
+_MIN_DURATION_S = 0.5
+_RELATIVE_GATE_LU = -10.0
+_CHANNEL_WEIGHTS = np.array([1.0, 1.0, 1.0, 1.41, 1.41])  # left, right, centre, two surrounds
+
+_SHELF_HZ, _SHELF_GAIN_DB, _SHELF_Q = 1500.0, 4.0, 1 / math.sqrt(2)
+_HIGH_PASS_HZ, _HIGH_PASS_Q = 38.0, 0.5
+
+
+def measure_loudness(samples: np.ndarray, sampling_rate: int) -> float:
+    """Measure the integrated loudness of all channels together.
+
+    samples: float [C, T] with C from 1 to 5 -> LUFS, at least -70, which is what silence and audio
+    without samples measure.
+
+    Raises `AudioError` for another number of channels, and for a sampling rate at which the shelf
+    at 1500 Hz does not exist.
+    """
+    if samples.ndim != 2 or not 1 <= len(samples) <= len(_CHANNEL_WEIGHTS):
+        raise AudioError(
+            f"loudness is defined for 1 to {len(_CHANNEL_WEIGHTS)} channels, as [C, T]; "
+            f"got shape {samples.shape}"
+        )
+    if sampling_rate <= 2 * _SHELF_HZ:
+        raise AudioError(
+            f"loudness is defined for sampling rates above {2 * _SHELF_HZ:.0f} Hz; "
+            f"got {sampling_rate} Hz"
+        )
+    channel_powers = np.stack([_block_powers(channel, sampling_rate) for channel in samples])
+    return _gated_loudness(_CHANNEL_WEIGHTS[: len(samples)] @ channel_powers)
+
+
+def gain_to_loudness(current_db: float, target_db: float) -> float:
+    """Give the factor that takes audio from one loudness to another (both in LUFS)."""
+    return math.exp((target_db - current_db) * math.log(10) / 20)
+
+
+def limit_peak(samples: np.ndarray, peak: float = 1.0) -> np.ndarray:
+    """Scale audio down, where needed, so that no sample exceeds `peak`.
+
+    samples: float [C, T] -> the same. One gain serves all channels, so the stereo balance stays;
+    audiotools' `ensure_max_of_audio` limits every channel by itself and so shifts it.
+    """
+    largest = float(np.max(np.abs(samples), initial=0.0))
+    return samples * (peak / largest) if largest > peak else samples
+
+
+def _block_powers(channel: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """K-weighted mean square of each block; only the last block may reach into padding.
+
+        |----- block 0 -----|
+             |----- block 1 -----|
+                  |----- block 2 -----|
+        |~~~~~~~~~~~~ channel ~~~~~~~~~~~|0 0|
+        |-- stride = block / 4
+
+    channel: [T] -> float64 [num_blocks]
+    """
+    block_length = int(_BLOCK_S * sampling_rate)
+    stride = int(_BLOCK_S * sampling_rate * _BLOCK_STRIDE)
+    filtered = _k_weight(channel, sampling_rate)
+    num_strides = math.ceil((len(filtered) - block_length) / stride)
+    padding = num_strides * stride + block_length - len(filtered)
+    padded = np.pad(filtered, (0, padding))
+    blocks = np.lib.stride_tricks.sliding_window_view(padded, block_length)[::stride]
+    return np.einsum("bt,bt->b", blocks, blocks) / (_BLOCK_S * sampling_rate)
+
+
+def _k_weight(channel: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Pad to the shortest duration that is measured, then filter: [T] -> float64 [T']."""
+    from scipy.signal import sosfilt  # takes most of a second to load; loudness is an option
+
+    shortfall = max(0, int(_MIN_DURATION_S * sampling_rate) - len(channel))
+    padded = np.pad(channel.astype(np.float64), (0, shortfall))
+    sections = np.stack([_high_shelf(sampling_rate), _high_pass(sampling_rate)])
+    return np.asarray(sosfilt(sections, padded))
+
+
+def _high_shelf(sampling_rate: int) -> np.ndarray:
+    """High shelf of the RBJ audio EQ cookbook -> b0 b1 b2 a0 a1 a2, divided by a0."""
+    amplitude = 10 ** (_SHELF_GAIN_DB / 40)
+    omega = 2 * math.pi * _SHELF_HZ / sampling_rate
+    cosine = math.cos(omega)
+    slope = math.sqrt(amplitude) * math.sin(omega) / _SHELF_Q
+    above, below = amplitude + 1, amplitude - 1
+    section = np.array(
+        [
+            amplitude * (above + below * cosine + slope),
+            -2 * amplitude * (below + above * cosine),
+            amplitude * (above + below * cosine - slope),
+            above - below * cosine + slope,
+            2 * (below - above * cosine),
+            above - below * cosine - slope,
+        ]
+    )
+    return section / section[3]
+
+
+def _high_pass(sampling_rate: int) -> np.ndarray:
+    """High pass of the RBJ audio EQ cookbook -> b0 b1 b2 a0 a1 a2, divided by a0."""
+    omega = 2 * math.pi * _HIGH_PASS_HZ / sampling_rate
+    cosine = math.cos(omega)
+    alpha = math.sin(omega) / (2 * _HIGH_PASS_Q)
+    edge = (1 + cosine) / 2
+    section = np.array([edge, -2 * edge, edge, 1 + alpha, -2 * cosine, 1 - alpha])
+    return section / section[3]
+
+
+def _gated_loudness(powers: np.ndarray) -> float:
+    """Average the blocks above -70 LUFS that are not 10 LU quieter than all those together."""
+    with np.errstate(divide="ignore"):  # silent blocks: log of 0
+        block_loudness = _as_lufs(powers)
+    audible = block_loudness > MIN_LOUDNESS_LUFS
+    if not audible.any():
+        return MIN_LOUDNESS_LUFS
+    relative_gate = _as_lufs(powers[audible].mean()) + _RELATIVE_GATE_LU
+    foreground = audible & (block_loudness > relative_gate)
+    return float(_as_lufs(powers[foreground].mean()))
+
+
+def _as_lufs(power: np.ndarray) -> np.ndarray:
+    return -0.691 + 10 * np.log10(power)

@@ -1,0 +1,152 @@
+"""The four published DAC models, full size, random weights, against both references.
+
+The default run takes the QUICK inputs; `-m full` takes all the others.
+"""
+
+import numpy as np
+import pytest
+from reference import inputs
+from reference.variants import VARIANTS
+
+from .agreement import assert_codes_agree
+from .conftest import encode
+from .stages import assert_audio_agrees, assert_encodings_agree, assert_losses_agree
+
+pytestmark = pytest.mark.parametrize(
+    "variant", VARIANTS.values(), ids=VARIANTS.keys(), indirect=True, scope="module"
+)
+
+
+def full_unless(condition):
+    return [] if condition else [pytest.mark.full]
+
+
+on_each_input = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=full_unless(name in inputs.QUICK)) for name in inputs.ALL]
+)
+# Decoding costs most of the time, and both references decode with the same arithmetic.
+DESCRIPT_DECODES = ("speech", "three_hops_plus_7")
+on_each_decoding = pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        pytest.param(reference, name, marks=full_unless(name in quick))
+        for reference, quick in (("transformers", inputs.QUICK), ("descript", DESCRIPT_DECODES))
+        for name in inputs.ALL
+    ],
+    indirect=["reference"],
+    scope="module",
+)
+UNEVEN = "three_hops_plus_7"
+
+# Millions, weight norm's g and v counted: table in the reference's README and release files.
+PARAMETERS = {"44khz": 76.65, "24khz": 74.71, "16khz": 74.18, "44khz_16kbps": 64.21}
+
+
+def test_checkpoint_has_the_published_number_of_parameters(variant, checkpoint):
+    import torch
+
+    state = torch.load(checkpoint["descript"], weights_only=True, mmap=True)["state_dict"]
+    parameters = sum(value.numel() for value in state.values())
+    assert parameters / 1e6 == pytest.approx(PARAMETERS[variant.name], abs=0.005)
+
+
+def test_checkpoint_makes_a_useful_test(variant, oracles):
+    from reference.usefulness import assert_useful
+
+    assert_useful(oracles("transformers"), variant)
+
+
+@on_each_input
+def test_references_agree_with_each_other(results_of, name, tell_near_ties):
+    transformers, descript = results_of("transformers"), results_of("descript")
+    tell_near_ties(
+        assert_encodings_agree(
+            transformers.encoding(name),
+            descript.encoding(name),
+            transformers.distances(name),
+            f"descript against transformers, {transformers.variant.name}, {name}",
+        )
+    )
+
+
+def test_converted_file_holds_the_weights_that_transformers_saves(checkpoint, converted):
+    from safetensors.numpy import load_file
+
+    expected = load_file(checkpoint["transformers"] / "model.safetensors")
+    actual = load_file(converted / "model.safetensors")
+    assert actual.keys() == expected.keys()
+    for key, value in expected.items():
+        # Weight norm is folded in float32 by torch: a norm and a quotient, each rounded.
+        np.testing.assert_allclose(actual[key], value, rtol=1e-6, atol=1e-12, err_msg=key)
+
+
+@on_each_input
+def test_encoding_agrees_stage_by_stage(model, results, name, tell_near_ties):
+    tell_near_ties(
+        assert_encodings_agree(
+            results.encoding(name),
+            encode(model, results.audio(name)),
+            results.distances(name),
+            where(results, name),
+        )
+    )
+
+
+@on_each_decoding
+def test_decoding_the_same_codes_gives_the_same_audio(model, results, name):
+    codes = results.encoding(name).codes
+    decoded = np.asarray(model.decode(audio_codes=codes).audio_values)
+    missing = {512: 0, 320: 8}[results.variant.hop_length]
+    assert decoded.shape == (1, results.variant.hop_length * codes.shape[-1] - missing)
+    assert_audio_agrees(results.decoded(name), decoded, where(results, name))
+
+
+@pytest.mark.parametrize("reference", ["transformers"], indirect=True, scope="module")
+def test_decoding_the_same_quantized_representation_gives_the_same_audio(model, results):
+    quantized = results.encoding("speech").quantized
+    decoded = model.decode(quantized_representation=quantized).audio_values
+    expected = results.oracle.decode_quantized(quantized)
+    assert_audio_agrees(expected, decoded, where(results, "speech"))
+
+
+def test_fewer_quantizers_agree_and_give_a_prefix_of_the_codes(model, results, tell_near_ties):
+    n_quantizers = results.variant.n_codebooks // 2
+    audio = results.audio(UNEVEN)
+    expected = results.oracle.encode(audio, n_quantizers)
+    actual = encode(model, audio, n_quantizers=n_quantizers)
+    distances = results.oracle.distances(audio, expected.codes)
+    tell_near_ties(
+        assert_encodings_agree(expected, actual, distances, where(results, "n_quantizers"))
+    )
+    whole = encode(model, audio)
+    np.testing.assert_array_equal(actual.codes, whole.codes[:, :n_quantizers])
+
+
+def test_unpadded_audio_encodes_and_reconstructs_as_in_transformers(
+    checkpoint, results_of, tell_near_ties
+):
+    """transformers' `encode` and `forward` pad nothing; descript's `forward` does."""
+    import codax
+
+    results = results_of("transformers")
+    model = codax.FlaxDacModel.from_pretrained(checkpoint["transformers"])
+    audio = results.unpadded_audio(UNEVEN)
+    expected = results.oracle.forward(audio)
+    actual = model(audio)
+    assert actual.keys() == expected.keys()
+    agreement = tell_near_ties(
+        assert_codes_agree(
+            expected.audio_codes,
+            actual.audio_codes,
+            results.oracle.distances(audio, expected.audio_codes),
+            where(results, "unpadded"),
+        )
+    )
+    if not agreement.excused:
+        assert_audio_agrees(expected.audio_values, actual.audio_values, where(results, "unpadded"))
+        assert_losses_agree(expected.loss, actual.loss, where(results, "unpadded"))
+    np.testing.assert_array_equal(encode(model, audio).codes, actual.audio_codes)
+
+
+def where(results, name):
+    return f"{results.variant.name} against {results.oracle.name}, {name}"
