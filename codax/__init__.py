@@ -8,8 +8,8 @@ public names below are imported when they are first used.
 import importlib
 from typing import TYPE_CHECKING
 
-from codax.feature_extraction.registration import register_feature_extractors
-from codax.modeling.registration import register_models
+from codax.feature_extraction.extractor_registration import register_feature_extractors
+from codax.modeling.model_registration import register_models
 
 if TYPE_CHECKING:
     from codax.codec import Audio, AudioCodec

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from codax.codec.audio import Audio
 from codax.codec.windows import windows
@@ -21,7 +22,7 @@ from codax.feature_extraction import (
 from codax.formats import EncodedAudio, read_dac
 from codax.modeling import FlaxDacModel
 
-AudioSource = str | os.PathLike | bytes | BinaryIO | np.ndarray | Audio
+AudioSource = str | os.PathLike | bytes | BinaryIO | ArrayLike | Audio
 CodesSource = str | os.PathLike | bytes | BinaryIO | EncodedAudio
 
 TRAINING_LOUDNESS_DB = -16.0
@@ -168,15 +169,15 @@ class AudioCodec:
 
 
 def _load(audio: AudioSource, sampling_rate: int | None) -> Audio:
-    if isinstance(audio, Audio):
-        loaded = audio
-    elif isinstance(audio, str | os.PathLike | bytes) or hasattr(audio, "read"):
-        loaded = Audio(*read_audio(audio))
+    given: Any = audio
+    if isinstance(given, Audio):
+        loaded = given
+    elif isinstance(given, str | os.PathLike | bytes) or hasattr(given, "read"):
+        loaded = Audio(*read_audio(given))
+    elif sampling_rate is None:
+        raise AudioError("audio given as an array needs its sampling_rate (Hz)")
     else:
-        if sampling_rate is None:
-            raise AudioError("audio given as an array needs its sampling_rate (Hz)")
-        samples = as_float_audio(audio)
-        loaded = Audio(samples[None] if samples.ndim == 1 else samples, sampling_rate)
+        loaded = Audio(np.atleast_2d(as_float_audio(given)), sampling_rate)
     name = audio if isinstance(audio, str | os.PathLike) else "audio"
     if loaded.samples.ndim != 2 or 0 in loaded.samples.shape:
         raise AudioError(

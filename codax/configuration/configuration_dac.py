@@ -85,7 +85,7 @@ class DacConfig(TransformersDacConfig):
             n_codebooks=n_codebooks,
             codebook_size=codebook_size,
             codebook_dim=codebook_dim,
-            quantizer_dropout=quantizer_dropout,
+            quantizer_dropout=quantizer_dropout,  # pyright: ignore[reportArgumentType]
             commitment_loss_weight=commitment_loss_weight,
             codebook_loss_weight=codebook_loss_weight,
             sampling_rate=sampling_rate,

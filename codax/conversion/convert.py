@@ -63,11 +63,17 @@ def load_original(path: str | os.PathLike) -> tuple[DacConfig, dict]:
     Weight norm is folded. Errors as for `convert_checkpoint`.
     """
     path = Path(path)
+    arguments, state = read_original(path)
+    config = _config_from(arguments, len(state), str(path))
+    rules = original_weight_rules(config.architecture)
+    return config, params_from_torch(rules, as_arrays(state, str(path)), str(path))
+
+
+def read_original(path: Path) -> tuple[dict, dict]:
+    """What an original `.pth` file holds: its model's constructor arguments, and its tensors."""
     match read_torch_file(path):
         case {"state_dict": dict() as state, "metadata": {"kwargs": dict() as arguments}}:
-            config = _config_from(arguments, len(state), str(path))
-            rules = original_weight_rules(config.architecture)
-            return config, params_from_torch(rules, as_arrays(state, str(path)), str(path))
+            return arguments, state
     raise CheckpointError(
         f"{path}: not an original DAC checkpoint, which holds a 'state_dict' and 'metadata' with "
         "'kwargs'; convert transformers' pytorch_model.bin by giving its folder"

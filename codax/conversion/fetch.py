@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import requests
+from filelock import FileLock
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import WeakFileLock
 from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME
 
 from codax.errors import CheckpointError
@@ -57,7 +57,7 @@ def download_model(
 def _download_and_convert(name: str, force: bool, local_files_only: bool) -> Path:
     folder = converted_folder(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(folder.with_name(f".{name}.lock")):
+    with FileLock(folder.with_name(f".{name}.lock")):
         if is_converted(folder) and not force:
             return folder
         import_torch()  # fail before hundreds of megabytes are downloaded
@@ -73,9 +73,8 @@ def _download_snapshot(hub_id: str, **hub_options) -> str:
         if not _has_weights(folder):
             folder = snapshot_download(hub_id, allow_patterns=[*MSGPACK_FILES], **hub_options)
     except RevisionNotFoundError as error:
-        raise CheckpointError(
-            f"{hub_id} has no revision {hub_options.get('revision')!r}"
-        ) from error
+        revision = hub_options.get("revision")
+        raise CheckpointError(f"{hub_id} has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(
             f"{hub_id} is not on the Hub, or private: `hf auth login` gives access"

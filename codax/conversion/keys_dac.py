@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from codax.configuration.configuration_dac import DacArchitecture
-from codax.configuration.conv_geometry import Group, Layer
+from codax.configuration.conv_geometry import Conv, Group, Layer, Snake
 from codax.modeling.torch_layout import WeightRule, weight_rules
 
 QUANTIZER_MODULES = ("in_proj", "codebook", "out_proj")
@@ -50,10 +50,11 @@ def _numbered(layers: Iterable[Layer], root: str, original: str) -> Iterator[tup
 def _steps(layers: Iterable[Layer]) -> Iterator[tuple[str, Layer]]:
     """The named layers, with transformers' list of blocks spread out among them."""
     for layer in layers:
-        if isinstance(layer, Group) and layer.name == "block":
-            yield from ((f"block.{block.name}", block) for block in layer.layers)
-        elif name := getattr(layer, "name", None):
-            yield name, layer
+        match layer:
+            case Group("block", blocks):
+                yield from ((f"block.{name}", block) for name, block in _steps(blocks))
+            case Group() | Conv() | Snake():
+                yield layer.name, layer
 
 
 def original_weight_rules(architecture: DacArchitecture) -> tuple[WeightRule, ...]:

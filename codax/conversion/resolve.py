@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # pyright: ignore[reportPrivateImportUsage]
 from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME
 
 from codax.errors import CheckpointError
@@ -48,7 +48,8 @@ def _resolve_released(name: str) -> str:
         return str(folder)
     if hub_id is None:
         raise CheckpointError(
-            f"{name} is not on the Hub, nor in {folder} yet: run `codax download {name}` ({INSTALL})"
+            f"{name} is not on the Hub, nor in {folder} yet: run `codax download {name}` (which "
+            f"needs {INSTALL})"
         )
     return hub_id
 

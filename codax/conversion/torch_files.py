@@ -28,7 +28,7 @@ def import_torch() -> Any:
 
 
 def read_torch_file(path: Path) -> Any:
-    """What `torch.save` wrote: tensors (mapped from the file where its format allows) and plain values.
+    """What `torch.save` wrote: tensors (mapped from the file where possible) and plain values.
 
     Raises `CheckpointError` for a file that is damaged, is none of torch's, or asks for anything
     that could run code, naming it; `CodaxError` where torch is missing or too old; `OSError` where
@@ -44,8 +44,6 @@ def read_torch_file(path: Path) -> Any:
         is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except OSError:
-        raise
     except Exception as error:  # what torch raises for damaged files is not bounded by any list
         raise CheckpointError(f"{path}: {_reason(error)}") from error
 
@@ -64,9 +62,14 @@ def as_arrays(state: Mapping, source: str) -> dict[str, np.ndarray]:
 
     Raises `CheckpointError` listing all entries that are not dense tensors under a name.
     """
-    arrays = {key: _as_array(tensor) for key, tensor in state.items() if isinstance(key, str)}
-    unfit = [key for key in state if arrays.get(key) is None]
-    raise_faults([f"not a dense tensor under a name: {key!r}" for key in unfit], source)
+    arrays, faults = {}, []
+    for key, tensor in state.items():
+        array = _as_array(tensor)
+        if isinstance(key, str) and array is not None:
+            arrays[key] = array
+        else:
+            faults.append(f"not a dense tensor under a name: {key!r}")
+    raise_faults(faults, source)
     return arrays
 
 

@@ -13,14 +13,14 @@ from transformers.utils import logging
 from codax.configuration import DacConfig
 from codax.modeling import FlaxDacModel
 
-from .convert import DESCRIPT_ARGUMENTS, load_original
-from .torch_files import import_torch, read_torch_file
+from .convert import DESCRIPT_ARGUMENTS, read_original
+from .torch_files import import_torch
 
 logger = logging.get_logger(__name__)
 
-# Largest differences of a conversion that holds. Audio: one step of 16 bits; float32 rounding gives
-# 1e-5 or less. Margin: rounding gives up to 1e-4 in deep codebooks, whose residual is small; a wrong
-# weight gives 0.1 and more.
+# Largest differences of a conversion that holds. Audio: one step of 16 bits; rounding of float32
+# gives 1e-5 or less. Margin: rounding gives up to 1e-4 in deep codebooks, whose residual is small;
+# a wrong weight gives 0.1 and more.
 AUDIO_TOLERANCE = 2.0**-15
 MARGIN_TOLERANCE = 1e-3
 
@@ -178,14 +178,12 @@ def _descript_reference(path: Path) -> tuple[Callable, Callable] | None:
     except ImportError as error:
         logger.warning(f"{path} is not compared with descript-audio-codec: {error}")
         return None
-    load_original(path)  # for the errors that it raises
-    checkpoint = read_torch_file(path)
-    arguments = checkpoint["metadata"]["kwargs"]
+    arguments, state = read_original(path)
     known = {name: arguments[name] for name in DESCRIPT_ARGUMENTS if name in arguments}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package uses what torch deprecates
         model: Any = dac.DAC(**known)
-    model.load_state_dict(checkpoint["state_dict"])
+    model.load_state_dict(state)
     model.eval()
     return (
         lambda audio: model.encode(audio)[1],

@@ -122,9 +122,9 @@ def sin_squared(angle):
     """sin(angle)^2 of float32 [...], to 1.5e-7 (1.7e-8 on average, a little better than jnp.sin's).
 
     With jnp.sin, Snake takes a fifth of a CPU's time in DAC; this form is bound by memory alone,
-    10 to 20 times as fast. The angle is reduced to [-pi/4, pi/4] by a multiple of pi/2 split into three
-    exact parts (Cody and Waite), where a polynomial fitted to sin to 3e-9 takes over; odd multiples
-    turn sin^2 into 1 - sin^2.
+    10 to 20 times as fast. The angle is reduced to [-pi/4, pi/4] by a multiple of pi/2, split into
+    three parts so that nothing is lost (Cody and Waite); a polynomial fitted to sin to 3e-9 takes
+    over there, and odd multiples turn sin^2 into 1 - sin^2.
     """
     quarter_turns = jnp.round(angle * (2 / math.pi))
     for part in HALF_PI_PARTS:

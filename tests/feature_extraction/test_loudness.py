@@ -28,10 +28,8 @@ def tone(frequency_hz, duration_s, rate_hz, level=0.5):
     return level * np.sin(2 * np.pi * frequency_hz * time_s)[None].astype(np.float32)
 
 
-def with_pauses(rate_hz):
-    """Loud, quiet (under the relative gate), silent and loud again."""
-    levels = np.repeat([0.3, 0.01, 0.0, 0.1], rate_hz)
-    return noise(1, 4, rate_hz, level=1.0) * levels.astype(np.float32)
+def noise_in_seconds_of_level(rate_hz, *levels):
+    return noise(1, len(levels), rate_hz, level=1.0) * np.repeat(np.float32(levels), rate_hz)
 
 
 SIGNALS = {
@@ -45,11 +43,19 @@ SIGNALS = {
     "tone of 100 Hz": (tone(100, 2, 44100), 44100),
     "stereo with unlike channels": (noise(2, 2, 44100) * np.float32([[1.0], [0.1]]), 44100),
     "five channels": (noise(5, 1, 16000), 16000),
-    "pauses": (with_pauses(24000), 24000),
-    "quiet": (noise(1, 2, 24000, level=1e-4 * 8), 24000),
+    "one second below the relative gate": (
+        noise_in_seconds_of_level(24000, 0.3, 0.01, 0.0, 0.1),
+        24000,
+    ),
+    "one second below the absolute gate alone": (
+        noise_in_seconds_of_level(24000, 5e-4, 2e-4),
+        24000,
+    ),
+    "quiet": (noise(1, 2, 24000, level=8e-4), 24000),
     "below the floor": (noise(1, 2, 24000, level=1e-5), 24000),
     "silent": (np.zeros((2, 24000), np.float32), 24000),
     "0.1 s long": (noise(1, 0.1, 44100), 44100),
+    "0.3 s long": (noise(1, 0.3, 44100), 44100),
     "0.45 s long": (noise(2, 0.45, 16000), 16000),
     "one sample long": (np.ones((1, 1), np.float32), 16000),
     "0.5 s long": (noise(1, 0.5, 16000), 16000),

@@ -1,6 +1,7 @@
 """Fixtures of the parity tests: checkpoints, reference results computed once, near-ties told."""
 
 import functools
+import itertools
 import shutil
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
 
 from reference import inputs, peers
 
@@ -169,11 +171,28 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.line(f"  {near_tie}")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave the whole sweep out unless the command line speaks of it: `-m full`."""
-    if "full" in config.option.markexpr:
-        return
-    sweep = [item for item in items if item.get_closest_marker("full")]
-    if sweep:
+    """Leave the whole sweep out unless the command line speaks of it: `-m full`.
+
+    Then order each file's tests so that every checkpoint is written once: pytest's own order goes
+    by test functions that share parameters, and would come back to a variant several times.
+    """
+    if "full" not in config.option.markexpr:
+        sweep = [item for item in items if _is_here(item) and item.get_closest_marker("full")]
         config.hook.pytest_deselected(items=sweep)
         items[:] = [item for item in items if item not in set(sweep)]
+    files = itertools.groupby(items, key=lambda item: item.path)
+    items[:] = [item for _, tests in files for item in sorted(tests, key=_variant_and_reference)]
+
+
+def _is_here(item):
+    return item.path.parent == HERE
+
+
+def _variant_and_reference(item):
+    if not _is_here(item) or not hasattr(item, "callspec"):
+        return "", ""
+    parameters = item.callspec.params
+    variant = parameters.get("variant")
+    return getattr(variant, "name", ""), parameters.get("reference", "")

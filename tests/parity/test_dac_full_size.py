@@ -17,25 +17,21 @@ pytestmark = pytest.mark.parametrize(
 )
 
 
-def full_unless(condition):
-    return [] if condition else [pytest.mark.full]
+def on_inputs(quick):
+    """All inputs, those that are not `quick` with the marker `full`."""
+    return pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param(name, marks=[] if name in quick else [pytest.mark.full])
+            for name in inputs.ALL
+        ],
+    )
 
 
-on_each_input = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=full_unless(name in inputs.QUICK)) for name in inputs.ALL]
-)
-# Decoding costs most of the time, and both references decode with the same arithmetic.
-DESCRIPT_DECODES = ("speech", "three_hops_plus_7")
-on_each_decoding = pytest.mark.parametrize(
-    ("reference", "name"),
-    [
-        pytest.param(reference, name, marks=full_unless(name in quick))
-        for reference, quick in (("transformers", inputs.QUICK), ("descript", DESCRIPT_DECODES))
-        for name in inputs.ALL
-    ],
-    indirect=["reference"],
-    scope="module",
-)
+def against(reference):
+    return pytest.mark.parametrize("reference", [reference], indirect=True, scope="module")
+
+
 UNEVEN = "three_hops_plus_7"
 
 # Millions, weight norm's g and v counted: table in the reference's README and release files.
@@ -56,7 +52,7 @@ def test_checkpoint_makes_a_useful_test(variant, oracles):
     assert_useful(oracles("transformers"), variant)
 
 
-@on_each_input
+@on_inputs(inputs.QUICK)
 def test_references_agree_with_each_other(results_of, name, tell_near_ties):
     transformers, descript = results_of("transformers"), results_of("descript")
     tell_near_ties(
@@ -80,7 +76,7 @@ def test_converted_file_holds_the_weights_that_transformers_saves(checkpoint, co
         np.testing.assert_allclose(actual[key], value, rtol=1e-6, atol=1e-12, err_msg=key)
 
 
-@on_each_input
+@on_inputs(inputs.QUICK)
 def test_encoding_agrees_stage_by_stage(model, results, name, tell_near_ties):
     tell_near_ties(
         assert_encodings_agree(
@@ -92,8 +88,20 @@ def test_encoding_agrees_stage_by_stage(model, results, name, tell_near_ties):
     )
 
 
-@on_each_decoding
-def test_decoding_the_same_codes_gives_the_same_audio(model, results, name):
+@against("transformers")
+@on_inputs(inputs.QUICK)
+def test_decoding_the_codes_of_transformers_gives_the_same_audio(model, results, name):
+    assert_decoding_agrees(model, results, name)
+
+
+@against("descript")
+@on_inputs(["speech"])
+def test_decoding_the_codes_of_descript_gives_the_same_audio(model, results, name):
+    """Fewer by default: decoding is most of the time, and both references' arithmetic is one."""
+    assert_decoding_agrees(model, results, name)
+
+
+def assert_decoding_agrees(model, results, name):
     codes = results.encoding(name).codes
     decoded = np.asarray(model.decode(audio_codes=codes).audio_values)
     missing = {512: 0, 320: 8}[results.variant.hop_length]
@@ -101,7 +109,7 @@ def test_decoding_the_same_codes_gives_the_same_audio(model, results, name):
     assert_audio_agrees(results.decoded(name), decoded, where(results, name))
 
 
-@pytest.mark.parametrize("reference", ["transformers"], indirect=True, scope="module")
+@against("transformers")
 def test_decoding_the_same_quantized_representation_gives_the_same_audio(model, results):
     quantized = results.encoding("speech").quantized
     decoded = model.decode(quantized_representation=quantized).audio_values

@@ -33,17 +33,11 @@ def on(*variants):
 
 
 on_both_variants = on(TINY, TINY_NARROW)
-on_each_input = pytest.mark.parametrize(
-    ("variant", "name"),
-    [
-        pytest.param(TINY, name, marks=[pytest.mark.full] if name in LONG else [])
-        for name in inputs.ALL
-    ]
-    + [(TINY_NARROW, name) for name in inputs.QUICK],
-    ids=name_of,
-    indirect=["variant"],
-    scope="module",
+on_all_inputs = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.full] if name in LONG else []) for name in inputs.ALL],
 )
+on_quick_inputs = pytest.mark.parametrize("name", inputs.QUICK)
 
 
 def where(results, name):
@@ -60,20 +54,40 @@ def transformers_pair(checkpoint, results_of):
     )
 
 
-@on_each_input
+@on(TINY)
+@on_all_inputs
 def test_encoding_agrees_stage_by_stage(model, results, name, tell_near_ties):
-    tell_near_ties(
-        assert_encodings_agree(
-            results.encoding(name),
-            encode(model, results.audio(name)),
-            results.distances(name),
-            where(results, name),
-        )
+    tell_near_ties(assert_encoding_agrees(model, results, name))
+
+
+@on(TINY_NARROW)
+@on_quick_inputs
+def test_narrow_encoding_agrees_stage_by_stage(model, results, name, tell_near_ties):
+    tell_near_ties(assert_encoding_agrees(model, results, name))
+
+
+def assert_encoding_agrees(model, results, name):
+    return assert_encodings_agree(
+        results.encoding(name),
+        encode(model, results.audio(name)),
+        results.distances(name),
+        where(results, name),
     )
 
 
-@on_each_input
+@on(TINY)
+@on_all_inputs
 def test_decoding_the_same_codes_gives_the_same_audio(model, results, name):
+    assert_decoding_agrees(model, results, name)
+
+
+@on(TINY_NARROW)
+@on_quick_inputs
+def test_narrow_decoding_of_the_same_codes_gives_the_same_audio(model, results, name):
+    assert_decoding_agrees(model, results, name)
+
+
+def assert_decoding_agrees(model, results, name):
     decoded = model.decode(audio_codes=results.encoding(name).codes).audio_values
     assert_audio_agrees(results.decoded(name), decoded, where(results, name))
 

@@ -29,7 +29,7 @@ RESIDUAL_BRANCH_STD = 0.5
 OUT_PROJ_STD = 0.35
 AUDIO_STD_BEFORE_TANH = 0.12
 BIAS_STD = 0.1  # of the layer's own spread
-CALIBRATION_S = 0.1
+CALIBRATION_S = 0.05
 
 
 @dataclass
@@ -69,7 +69,7 @@ def _named_convolutions(model):
 
 def _draw(model, generator):
     def normal(shape):
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+        return torch.randn(shape, generator=generator).double()
 
     for name, parameter in model.named_parameters():
         if name.endswith("alpha"):

@@ -1,0 +1,59 @@
+"""A tiny random model in the original's layout, and a cache of its own for every test."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from reference import peers
+from reference.variants import TINY, TINY_NARROW
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """HF_HOME, empty; no network but the loopback, no waiting."""
+    home = tmp_path / "hf_home"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(home))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    return home
+
+
+@pytest.fixture(scope="session", params=[TINY, TINY_NARROW], ids=lambda variant: variant.name)
+def any_weights(request):
+    """Both tiny models: with an odd ratio, and with a latent width of its own."""
+    return _make_weights(request.param)
+
+
+@pytest.fixture(scope="session")
+def weights():
+    return _make_weights(TINY)
+
+
+def _make_weights(variant):
+    if reason := peers.missing_transformers():
+        pytest.skip(reason)
+    from reference import checkpoints
+
+    return checkpoints.make_weights(variant)
+
+
+@pytest.fixture
+def original(weights, tmp_path):
+    """What the original `.pth` file holds; `save` writes it, changed or not, and gives its path."""
+    import torch
+    from reference import checkpoints
+
+    class Original:
+        state = checkpoints.descript_state(weights)
+        kwargs = checkpoints.descript_kwargs(weights.variant)
+
+        def save(self, name="weights.pth", **options):
+            checkpoint = {"state_dict": self.state, "metadata": {"kwargs": self.kwargs}}
+            torch.save(checkpoint, tmp_path / name, **options)
+            return tmp_path / name
+
+    return Original()

@@ -1,0 +1,96 @@
+"""The README's commands and snippets, run as they stand but for the name of the model."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.reference import peers
+
+if reason := peers.missing_transformers():
+    pytest.skip(reason, allow_module_level=True)
+
+from tests.reference import checkpoints, variants
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+HUB_ID = "descript/dac_44khz"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    """A full-size random model in place of the trained one, as transformers writes it."""
+    folder = tmp_path_factory.mktemp("readme") / "dac_44khz"
+    weights = checkpoints.make_weights(variants.VARIANTS["44khz"])
+    checkpoints.write_transformers_folder(weights, folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_first_command_encodes_and_decodes_the_bundled_recording(model_folder, tmp_path):
+    install, encode, decode = blocks("bash")[0].strip().split(" && ")
+    assert install == "pip install ."
+    shutil.copytree(ROOT / "tests" / "assets", tmp_path / "tests" / "assets")
+    for command in (encode, decode):
+        program, *arguments = shlex.split(command.replace(HUB_ID, str(model_folder)))
+        assert program == "codax"
+        finished = subprocess.run(
+            [sys.executable, "-m", "codax", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr
+    original = soundfile.info(tmp_path / "tests" / "assets" / "speech.flac")
+    decoded = soundfile.info(tmp_path / "out" / "speech.wav")
+    assert decoded.frames == original.frames
+    assert decoded.samplerate == original.samplerate
+    assert decoded.channels == original.channels
+
+
+def test_second_command_is_the_one_that_ci_runs():
+    command = blocks("bash")[1].strip()
+    assert command.endswith("python -m pytest")
+    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().splitlines()[-1] == command
+
+
+def test_python_snippets_run(model_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "tests" / "assets" / "music.flac", "song.flac")
+    speech, sampling_rate = soundfile.read(ROOT / "tests" / "assets" / "speech.flac")
+    assert sampling_rate == 44100
+    names = {"waveform": speech[: 20 * 512]}
+    for snippet in blocks("python"):
+        exec(snippet.replace(HUB_ID, str(model_folder)), names)
+    assert names["codes"].shape == (1, 9, 20)
+    assert names["codes"].dtype == np.int32
+    assert names["audio"].shape == (1, 20 * 512)
+    assert soundfile.info("song.wav").frames == soundfile.info("song.flac").frames
+    assert soundfile.info("song.wav").channels == 2
+
+
+def test_table_of_checkpoints_says_what_the_presets_say():
+    from codax import DacConfig
+    from codax.conversion import RELEASED
+
+    rows = re.findall(r"^\| `(dac_\w+)` \|(.*)\|$", README, flags=re.MULTILINE)
+    assert {name for name, _ in rows} == set(RELEASED)
+    for name, row in rows:
+        hub, rate, codebooks, bitrate, frames, _ = [cell.strip() for cell in row.split("|")]
+        config = DacConfig.preset(name)
+        assert hub == (f"`{RELEASED[name].hub_id}`" if RELEASED[name].hub_id else hub)
+        assert float(rate.split()[0]) * 1000 == config.sampling_rate
+        assert int(codebooks) == config.n_codebooks
+        assert float(bitrate.split()[0]) == pytest.approx(config.bitrate() / 1000, abs=0.01)
+        assert float(frames) == pytest.approx(config.frame_rate, abs=0.01)
