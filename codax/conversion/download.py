@@ -59,8 +59,8 @@ def download_original(
         return path
     if local_files_only or constants.HF_HUB_OFFLINE:
         raise CheckpointError(
-            f"{name}: {path} is not there, and HF_HUB_OFFLINE or local_files_only rules a download "
-            f"out; allow it, or put {checkpoint.url} there by hand"
+            f"{name}: HF_HUB_OFFLINE or local_files_only rules a download out; allow it, or put "
+            f"{checkpoint.url} at {path} by hand"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
@@ -128,12 +128,10 @@ def _reason(error: requests.RequestException) -> str:
 
 
 def _check(partial: Path, size: int, checkpoint: ReleasedCheckpoint) -> None:
-    """Raise `CheckpointError` for a file of another length or checksum; keep it if it may grow."""
+    """Raise `CheckpointError` for another length or checksum; only what may grow is kept."""
     received = partial.stat().st_size
     if received < size:
-        raise CheckpointError(
-            f"{checkpoint.url}: only {received} of {size} bytes came; the next attempt continues"
-        )
+        raise CheckpointError(f"{checkpoint.url}: only {received} of {size} bytes came; try again")
     if received > size:
         partial.unlink()
         raise CheckpointError(f"{checkpoint.url}: {received} bytes came instead of {size}")

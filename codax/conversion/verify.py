@@ -85,6 +85,7 @@ def verify_against_torch(
 
     Raises `CodaxError` where torch is missing; otherwise what loading raises.
     """
+    import_torch()
     model: Any = FlaxDacModel.from_pretrained(folder)
     audio = _test_signal(model.config, seconds, seed)
     compared = None
@@ -105,20 +106,18 @@ def _compare(
 ) -> Agreement:
     torch = import_torch()
     with torch.no_grad():
-        codes = encode(torch.from_numpy(audio))
-        expected_audio = decode(codes).numpy()
-        expected_codes = codes.numpy()
+        reference_codes = encode(torch.from_numpy(audio))
+        expected_audio = decode(reference_codes).numpy()
+    expected = reference_codes.numpy()
     encoded: Any = model.encode(audio)
-    decoded = np.asarray(model.decode(audio_codes=expected_codes).audio_values)
-    codes = np.asarray(encoded.audio_codes)
+    codes, latents = np.asarray(encoded.audio_codes), np.asarray(encoded.projected_latents)
+    decoded = np.asarray(model.decode(audio_codes=expected).audio_values)
     return Agreement(
         reference=reference,
         frames=codes.shape[-1],
         codes_total=codes.size,
-        codes_equal=int(np.sum(codes == expected_codes)),
-        max_margin=_max_margin(
-            model, codes[0], expected_codes[0], np.asarray(encoded.projected_latents[0])
-        ),
+        codes_equal=int(np.sum(codes == expected)),
+        max_margin=_max_margin(model, codes[0], expected[0], latents[0]),
         max_audio_error=float(np.max(np.abs(decoded - expected_audio))),
         **others,
     )
@@ -158,7 +157,6 @@ def _test_signal(config: DacConfig, seconds: float, seed: int) -> np.ndarray:
 
 def _transformers_reference(folder: str | os.PathLike) -> tuple[Callable, Callable]:
     """Functions audio [B, 1, T] -> codes [B, K, F] and codes -> audio [B, T], of tensors."""
-    import_torch()
     from transformers import DacModel
 
     model: Any = DacModel.from_pretrained(folder).eval()

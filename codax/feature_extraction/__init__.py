@@ -1,9 +1,9 @@
 """Audio of any kind in, model inputs out."""
 
 from .audio_input import AUDIO_SUFFIXES, as_float_audio, read_audio
+from .extractor_registration import register_feature_extractors
 from .feature_extraction_dac import DacFeatureExtractor
 from .loudness import gain_to_loudness, limit_peak, measure_loudness
-from .extractor_registration import register_feature_extractors
 from .resampling import resample
 
 __all__ = [

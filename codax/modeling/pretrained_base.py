@@ -2,6 +2,7 @@
 
 import errno
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,7 +51,7 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         # hear from a package that requires a version with Flax. These are all its attributes.
         self._config = config
         self._module = module
-        self.key = jax.random.PRNGKey(seed)
+        self._seed = seed
         self.dtype = dtype
         self.input_shape = input_shape
         self.generation_config = None
@@ -62,6 +63,11 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         )
         if _do_init:
             self.params = self.init_weights(self.key, input_shape)
+
+    @cached_property
+    def key(self) -> jax.Array:
+        """The random key of the constructor's seed; made late, since it compiles a program."""
+        return jax.random.PRNGKey(self._seed)
 
     @staticmethod
     def weight_rules(config: PretrainedConfig) -> tuple[WeightRule, ...]:

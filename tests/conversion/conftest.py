@@ -47,9 +47,12 @@ def original(weights, tmp_path):
     import torch
     from reference import checkpoints
 
+    state = checkpoints.descript_state(weights)
+
     class Original:
-        state = checkpoints.descript_state(weights)
-        kwargs = checkpoints.descript_kwargs(weights.variant)
+        def __init__(self):
+            self.state = {name: tensor.clone() for name, tensor in state.items()}
+            self.kwargs = checkpoints.descript_kwargs(weights.variant)
 
         def save(self, name="weights.pth", **options):
             checkpoint = {"state_dict": self.state, "metadata": {"kwargs": self.kwargs}}

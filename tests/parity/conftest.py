@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reference import inputs, peers
+from reference.encoding import Encoding
 
+HERE = Path(__file__).resolve().parent
 REFERENCES = ("transformers", "descript")
 
 
@@ -130,8 +131,6 @@ def model(reference, checkpoint, request):
 
 def encode(model, audio, **options):
     """codax's encoding as numpy arrays."""
-    from reference.oracles import Encoding
-
     output = model.encode(audio, **options)
     return Encoding(
         codes=np.asarray(output.audio_codes),

@@ -16,7 +16,7 @@ LOSS_TOLERANCE = 1e-5  # of the value. A mean of squares whose terms are off by 
 def assert_encodings_agree(expected, actual, distances, where):
     """Every level's projected latents, then codes, quantized representation and loss.
 
-    expected, actual: reference.oracles.Encoding
+    expected, actual: reference.encoding.Encoding
     distances: see agreement.compare_codes
     Frames take part up to and including their first differing level.
     """

@@ -5,24 +5,14 @@ that the distances of a frame to the codewords are measured by the same code in 
 """
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from . import checkpoints
+from .encoding import Encoding
 
 COMMITMENT_WEIGHT = 0.25  # both recipes: loss = 0.25 * commitment + 1.0 * codebook
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """codes [B, K, F], projected_latents [B, K*d, F], quantized [B, D, F], loss [B] or []."""
-
-    codes: np.ndarray
-    projected_latents: np.ndarray
-    quantized: np.ndarray
-    loss: np.ndarray
 
 
 class TransformersOracle:
