@@ -3,8 +3,8 @@
     python benchmarks/loading.py
 
 Every measurement is the only one of its process, imports done before. Reading is safetensors' own
-`load_file` into NumPy arrays; loading is `FlaxDacModel.from_pretrained` up to weights on the device.
-The file is in the system's cache for both.
+`load_file` into NumPy arrays; loading is `FlaxDacModel.from_pretrained` up to weights on the
+device. The file is in the system's cache for both.
 """
 
 import multiprocessing

@@ -115,12 +115,10 @@ def params_from_torch(
             faults.append(f"missing: {rule.torch_key}")
             continue
         unused.difference_update(keys)
-        weight = _fold(*(state[key] for key in keys))
-        fault = _fault_of(weight, rule.torch_shape)
-        if fault:
-            faults.append(f"{fault}: {rule.torch_key}")
-            continue
-        params[rule.flax_path] = jax.device_put(rule.to_flax(weight))
+        weight, found = _read_weight(rule, keys, state)
+        faults.extend(found)
+        if weight is not None:
+            params[rule.flax_path] = jax.device_put(rule.to_flax(weight))
     faults.extend(f"unexpected: {key}" for key in sorted(unused))
     raise_faults(faults, source)
     return unflatten_dict(params)
@@ -171,18 +169,36 @@ def _keys_of_weight(key: str, available: set[str]) -> tuple[str, ...] | None:
     return None
 
 
-def _fold(weight: np.ndarray, direction: np.ndarray | None = None) -> np.ndarray:
-    """The weight itself, or g * v / |v| with the norm over all axes but the first.
+def _read_weight(
+    rule: WeightRule, keys: tuple[str, ...], state: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray | None, list[str]]:
+    """(the weight in torch's layout, no faults), or (None, what is wrong with its parts)."""
+    shape = rule.torch_shape
+    gain_shape = (shape[0], *(1 for _ in shape[1:]))
+    shapes = (shape,) if len(keys) == 1 else (gain_shape, shape)
+    arrays = [state[key] for key in keys]
+    faults = [
+        f"{fault}: {key}"
+        for key, array, expected in zip(keys, arrays, shapes, strict=True)
+        if (fault := _fault_of(array, expected))
+    ]
+    if faults or len(keys) == 1:
+        return (None if faults else arrays[0]), faults
+    weight = _fold(*arrays)
+    fault = _fault_of(weight, shape)
+    return (None, [f"{fault}: {rule.torch_key}, folded"]) if fault else (weight, [])
 
-    No epsilon, as in torch. The first axis is the output channel of a convolution and the input
-    channel of a transposed one.
+
+def _fold(gain: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """g * v / |v| with the norm over all axes but the first; float32.
+
+    No epsilon, as in torch: a direction of zeros gives NaN. The first axis is the output channel of
+    a convolution and the input channel of a transposed one.
     """
-    if direction is None:
-        return weight
-    gain, direction = weight, direction.astype(np.float64)
-    axes = tuple(range(1, direction.ndim))
-    norm = np.sqrt(np.sum(direction**2, axis=axes, keepdims=True))
-    return (gain * (direction / norm)).astype(np.float32)
+    direction = direction.astype(np.float64)
+    norm = np.linalg.norm(direction.reshape(len(direction), -1), axis=1).reshape(gain.shape)
+    with np.errstate(invalid="ignore"):
+        return (gain * (direction / norm)).astype(np.float32)
 
 
 def _fault_of(weight: np.ndarray, shape: tuple[int, ...]) -> str | None:

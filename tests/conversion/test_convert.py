@@ -267,3 +267,18 @@ def test_file_of_another_model_than_released_is_refused(released, tmp_path, monk
 def test_released_models_are_those_with_presets():
     assert RELEASED.keys() == DAC_PRESETS.keys()
     assert len({entry.file_name for entry in RELEASED.values()}) == len(RELEASED)
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 1), (1, 1, 1), (8,), ()])
+def test_gain_of_another_shape_is_not_spread_over_the_channels(original, shape):
+    original.state["encoder.block.0.weight_g"] = torch.ones(shape)
+    with pytest.raises(
+        CheckpointError, match=r"instead of \(8, 1, 1\): encoder\.block\.0\.weight_g"
+    ):
+        load_original(original.save())
+
+
+def test_direction_of_zeros_is_not_finite_and_so_refused(original):
+    original.state["encoder.block.0.weight_v"].zero_()
+    with pytest.raises(CheckpointError, match=r"encoder\.block\.0\.weight"):
+        load_original(original.save())

@@ -91,7 +91,8 @@ def oracles(checkpoint):
     import torch
     from reference.oracles import DescriptOracle, TransformersOracle
 
-    torch.set_num_threads(2)
+    is_small = variant.encoder_hidden_size < 64  # a second thread would only be waited for
+    torch.set_num_threads(1 if is_small else 2)
     classes = {"transformers": TransformersOracle, "descript": DescriptOracle}
     return functools.cache(lambda reference: classes[reference](checkpoint[reference]))
 
