@@ -10,7 +10,7 @@ from codax import DacConfig, DacFeatureExtractor, FlaxDacModel
 from codax.modeling.torch_layout import weight_rules
 
 # One odd stride, as in the 16 and 24 kHz models: F frames decode to 10 F - 2 samples.
-TINY = {
+TINY_DAC = {
     "encoder_hidden_size": 4,
     "downsampling_ratios": [2, 5],
     "decoder_hidden_size": 16,
@@ -23,13 +23,12 @@ TINY = {
 OUTPUT_GAIN = 0.05
 
 
-def tiny_dac(**changes):
-    """A DAC model with a few hundred random weights; `changes` are fields of its configuration."""
-    config = DacConfig(**{**TINY, **changes})
-    model = FlaxDacModel(config, _do_init=False)
-    model._is_initialized = True
-    model.params = _random_params(config)
-    return model
+def write_tiny_dac(folder, **changes):
+    """A model folder with random weights; `changes` are fields of its configuration."""
+    config = DacConfig(**{**TINY_DAC, **changes})
+    FlaxDacModel(config, _do_init=False).save_pretrained(folder, params=_random_params(config))
+    DacFeatureExtractor.from_config(config).save_pretrained(folder)
+    return folder
 
 
 def _random_params(config):
@@ -48,21 +47,19 @@ def _random_params(config):
 
 
 @pytest.fixture(scope="session")
-def odd_model():
-    """A model with an odd stride."""
-    return tiny_dac()
+def tiny_folder(tmp_path_factory):
+    """A model with an odd stride, as `from_pretrained` loads it."""
+    return write_tiny_dac(tmp_path_factory.mktemp("tiny_dac"))
 
 
 @pytest.fixture(scope="session")
-def even_model():
+def odd_model(tiny_folder):
+    """The model of `tiny_folder`."""
+    return FlaxDacModel.from_pretrained(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def even_model(tmp_path_factory):
     """A model with even strides only, as at 44.1 kHz."""
-    return tiny_dac(downsampling_ratios=[2, 4])
-
-
-@pytest.fixture(scope="session")
-def model_folder(odd_model, tmp_path_factory):
-    """`odd_model` as `from_pretrained` loads it: config, weights, preprocessor config."""
-    folder = tmp_path_factory.mktemp("tiny_dac")
-    odd_model.save_pretrained(folder)
-    DacFeatureExtractor.from_config(odd_model.config).save_pretrained(folder)
-    return folder
+    folder = write_tiny_dac(tmp_path_factory.mktemp("even_dac"), downsampling_ratios=[2, 4])
+    return FlaxDacModel.from_pretrained(folder)

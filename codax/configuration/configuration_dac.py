@@ -1,7 +1,11 @@
 """The configuration of a DAC model, and the architecture that follows from it."""
 
+import inspect
 import math
+import numbers
+import sys
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import DacConfig as TransformersDacConfig
 from transformers.utils import logging
@@ -22,6 +26,9 @@ from .conv_geometry import (
 logger = logging.get_logger(__name__)
 
 RESIDUAL_DILATIONS = (1, 3, 9)
+
+# A config.json states these two as well; the ratios decide.
+DERIVED_FIELDS = ("hop_length", "upsampling_ratios")
 
 DAC_PRESETS = {
     # The released models. Source: the `metadata.kwargs` inside the original weight files of
@@ -77,7 +84,8 @@ class DacConfig(TransformersDacConfig):
         **kwargs,
     ):
         _require_ratios(downsampling_ratios)
-        stated = {name: kwargs.pop(name, None) for name in ("hop_length", "upsampling_ratios")}
+        _require_positive_int("encoder_hidden_size", encoder_hidden_size)
+        stated = {name: kwargs.pop(name, None) for name in DERIVED_FIELDS}
         super().__init__(
             encoder_hidden_size=encoder_hidden_size,
             downsampling_ratios=list(downsampling_ratios),
@@ -95,6 +103,20 @@ class DacConfig(TransformersDacConfig):
             self.hidden_size = hidden_size
         self._ignore_if_stated_otherwise(stated)
         self.validate()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """As transformers', which sets `kwargs` on the finished object: here they are validated.
+
+        The facts derived from the ratios follow from the overriding ones.
+        """
+        known = {*inspect.signature(cls).parameters, *DERIVED_FIELDS} - {"kwargs"}
+        overrides = {name: kwargs.pop(name) for name in known & set(kwargs)}
+        kept = dict(config_dict)
+        if "downsampling_ratios" in overrides:
+            for name in DERIVED_FIELDS:
+                kept.pop(name, None)
+        return super().from_dict({**kept, **overrides}, **kwargs)
 
     @classmethod
     def preset(cls, name: str) -> "DacConfig":
@@ -126,8 +148,8 @@ class DacConfig(TransformersDacConfig):
             )
         for field, largest in (
             ("quantizer_dropout", 1.0),
-            ("commitment_loss_weight", math.inf),
-            ("codebook_loss_weight", math.inf),
+            ("commitment_loss_weight", sys.float_info.max),
+            ("codebook_loss_weight", sys.float_info.max),
         ):
             _require_number(field, getattr(self, field), largest)
 
@@ -164,8 +186,18 @@ class DacConfig(TransformersDacConfig):
 
     def bitrate(self, n_quantizers: int | None = None) -> float:
         """Bits per second of the codes of `n_quantizers` codebooks (default: all of them)."""
-        bits_per_code = math.log2(self.codebook_size)
-        return self.frame_rate * bits_per_code * (n_quantizers or self.n_codebooks)
+        levels = self.checked_quantizers(n_quantizers)
+        return self.frame_rate * math.log2(self.codebook_size) * levels
+
+    def checked_quantizers(self, n_quantizers: int | None) -> int:
+        """`n_quantizers`, or all for None. Raises `ValueError` outside 1 to `n_codebooks`."""
+        if n_quantizers is None:
+            return self.n_codebooks
+        if not _is_int(n_quantizers) or not 1 <= n_quantizers <= self.n_codebooks:
+            raise ValueError(
+                f"n_quantizers={n_quantizers!r} must be an integer from 1 to {self.n_codebooks}"
+            )
+        return int(n_quantizers)
 
     def encoded_length(self, num_samples: int, padded: bool = True) -> int:
         """Frames that the encoder gives for `num_samples` samples, as they are (not yet padded)."""
@@ -182,7 +214,8 @@ class DacConfig(TransformersDacConfig):
 
     def frames_to_cover(self, num_samples: int) -> int:
         """The fewest frames whose decoded audio is at least `num_samples` long (at least one)."""
-        shortfall = self.hop_length - self.decoded_length(1)
+        many = 1000  # frames: what the odd strides leave off the end is the same for any number
+        shortfall = many * self.hop_length - self.decoded_length(many)
         return max(1, math.ceil((num_samples + shortfall) / self.hop_length))
 
     @property
@@ -303,8 +336,12 @@ def _residual_units(channels: int) -> tuple[Group, ...]:
     )
 
 
-def _require_positive_int(field: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def _is_int(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _require_positive_int(field: str, value: Any) -> None:
+    if not _is_int(value) or value < 1:
         raise ValueError(f"{field}={value!r} must be a positive integer")
 
 
@@ -315,6 +352,7 @@ def _require_ratios(ratios: object) -> None:
         _require_positive_int("downsampling_ratios: an entry", ratio)
 
 
-def _require_number(field: str, value: object, largest: float) -> None:
-    if not isinstance(value, (int, float)) or not 0 <= value <= largest:
-        raise ValueError(f"{field}={value!r} must be a number from 0 to {largest}")
+def _require_number(field: str, value: Any, largest: float) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= largest:
+        raise ValueError(f"{field}={value!r} must be a number from 0 to {largest:g}")

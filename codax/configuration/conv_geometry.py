@@ -108,10 +108,10 @@ def total_stride(convs: Iterable[Conv]) -> int:
 def output_length(convs: Iterable[Conv], length: int, padded: bool = True) -> int:
     """Length of the network's output for `length` inputs; 0 where the input is too short."""
     for conv in convs:
-        length = conv.output_length(length, padded)
         if length < 1:
-            return 0
-    return length
+            break
+        length = conv.output_length(length, padded)
+    return max(length, 0)
 
 
 def input_span(convs: tuple[Conv, ...], start: int, stop: int) -> tuple[int, int]:

@@ -159,6 +159,8 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         encode_dtype: jnp.dtype = jnp.float32,
         precision: lax.PrecisionLike = lax.Precision.HIGHEST,
     ):
+        if not isinstance(config, DacConfig):
+            config = self._as_own_config(config)
         config.validate()
         module = self.module_class(
             config.architecture,
@@ -195,7 +197,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
             "encode",
             self._params_or(params),
             self._checked_audio(input_values),
-            n_quantizers=self._checked_quantizers(n_quantizers),
+            n_quantizers=self.config.checked_quantizers(n_quantizers),
         )
         return self._as(output, return_dict)
 
@@ -221,12 +223,17 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         Raises `ValueError` for other shapes or dtypes and for codes outside the codebook. Traced
         codes cannot be checked: those outside give NaN.
         """
+        if num_samples is not None:
+            _require_num_samples(num_samples)
         if audio_codes is not None:
             arrays = (None, self._checked_codes(audio_codes))
         elif quantized_representation is not None:
             arrays = (self._checked_latents(quantized_representation),)
         else:
             raise ValueError("decode needs quantized_representation or audio_codes; both are None")
+        num_frames = arrays[-1].shape[-1]
+        if self.config.decoded_length(num_frames, padded) < 1:
+            raise ValueError(f"{num_frames} frames are too few to decode with padded={padded}")
         output = _run(self.module, "decode", self._params_or(params), *arrays, padded=padded)
         if num_samples is not None:
             output = FlaxDacDecoderOutput(_fit_length(output.audio_values, num_samples))
@@ -252,7 +259,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         if keep_length:
             padded_length = self.config.frames_to_cover(length) * self.config.hop_length
             audio = jnp.pad(audio, ((0, 0), (0, 0), (0, padded_length - length)))
-        levels = self._checked_quantizers(n_quantizers)
+        levels = self.config.checked_quantizers(n_quantizers)
         output = _run(self.module, "__call__", self._params_or(params), audio, n_quantizers=levels)
         if keep_length:
             output = output.replace(audio_values=output.audio_values[:, :length])
@@ -292,14 +299,6 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         lengths = range(1, hop_length + 1)
         return next(length for length in lengths if self.config.encoded_length(length))
 
-    def _checked_quantizers(self, n_quantizers: int | None) -> int:
-        most = self.config.n_codebooks
-        if n_quantizers is None:
-            return most
-        if isinstance(n_quantizers, bool) or not 1 <= n_quantizers <= most:
-            raise ValueError(f"n_quantizers={n_quantizers} must be an integer from 1 to {most}")
-        return int(n_quantizers)
-
     def _checked_latents(self, quantized_representation) -> jax.Array:
         latents = jnp.asarray(quantized_representation)
         width = self.config.hidden_size
@@ -308,10 +307,13 @@ class FlaxDacModel(FlaxPreTrainedCodec):
                 f"quantized_representation has shape {latents.shape}; expected [batch, {width}, "
                 "frames]"
             )
+        if not jnp.issubdtype(latents.dtype, jnp.floating):
+            raise ValueError(f"quantized_representation has dtype {latents.dtype}; expected floats")
         return latents
 
     def _checked_codes(self, audio_codes) -> jax.Array:
-        codes = jnp.asarray(audio_codes)
+        is_traced = isinstance(audio_codes, Tracer)
+        codes = audio_codes if is_traced else np.asarray(audio_codes)
         most, size = self.config.n_codebooks, self.config.codebook_size
         if codes.ndim != 3 or not 1 <= codes.shape[1] <= most or 0 in codes.shape:
             raise ValueError(
@@ -319,16 +321,21 @@ class FlaxDacModel(FlaxPreTrainedCodec):
             )
         if not jnp.issubdtype(codes.dtype, jnp.integer):
             raise ValueError(f"audio_codes has dtype {codes.dtype}; expected integers")
-        if not isinstance(codes, Tracer):
-            values = np.asarray(codes)
-            if values.min() < 0 or values.max() >= size:
-                raise ValueError(
-                    f"audio_codes reach from {values.min()} to {values.max()}, not 0 to {size - 1}"
-                )
-        return codes
+        if not is_traced and (codes.min() < 0 or codes.max() >= size):
+            raise ValueError(
+                f"audio_codes reach from {codes.min()} to {codes.max()}, not 0 to {size - 1}"
+            )
+        return jnp.asarray(codes, jnp.int32)
 
 
-def _fit_length(audio, num_samples: int):
+def _fit_length(audio: jax.Array, num_samples: int) -> jax.Array:
     """[B, T] -> [B, num_samples], cropped or filled with zeros at the end."""
     audio = audio[:, :num_samples]
     return jnp.pad(audio, ((0, 0), (0, num_samples - audio.shape[1])))
+
+
+def _require_num_samples(num_samples: int) -> None:
+    if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool):
+        raise ValueError(f"num_samples={num_samples!r} must be an integer")
+    if num_samples < 0:
+        raise ValueError(f"num_samples={num_samples} must not be negative")

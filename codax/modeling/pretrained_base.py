@@ -43,7 +43,7 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         module: nn.Module,
         input_shape: tuple[int, ...],
         seed: int = 0,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: Any = jnp.float32,
         _do_init: bool = True,
     ):
         # Not super().__init__: it traces the whole network to learn the shapes that weight_rules
@@ -85,7 +85,7 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | os.PathLike,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: Any = jnp.float32,
         *model_args,
         config: PretrainedConfig | str | os.PathLike | None = None,
         cache_dir: str | os.PathLike | None = None,
@@ -116,6 +116,9 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
                 "ignore_mismatched_sizes=True: codax never initialises weights at random"
             )
         name_or_path = str(pretrained_model_name_or_path)
+        dtype = kwargs.pop("torch_dtype", dtype)  # the older name, which FlaxAutoModel takes too
+        if isinstance(dtype, str) and dtype == "auto":
+            dtype = jnp.float32
         do_init = kwargs.pop("_do_init", True)
         commit_hash = kwargs.pop("_commit_hash", None)
         hub_options = {
@@ -163,8 +166,15 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
                 **hub_options,
                 **overrides,
             )
-        # FlaxAutoModel brings transformers' own configuration, which knows fewer fields.
-        return cls.config_class.from_dict(config.to_dict(), return_unused_kwargs=True, **overrides)
+        return cls._as_own_config(config, return_unused_kwargs=True, **overrides)
+
+    @classmethod
+    def _as_own_config(cls, config: PretrainedConfig, **options) -> Any:
+        """FlaxAutoModel brings transformers' own configuration, which knows fewer fields."""
+        fields = config.to_dict()
+        # How the weights were stored, or what FlaxAutoModel was given: neither is the model's.
+        fields.pop("dtype", None)
+        return cls.config_class.from_dict(fields, **options)
 
     def save_pretrained(
         self,
@@ -185,6 +195,8 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         if not safe_serialization:
             raise ValueError("safe_serialization=False: codax writes weights as safetensors only")
         kwargs.pop("max_shard_size", None)
+        tree = self.params if params is None else params
+        state = params_to_torch(self.weight_rules(self.config), tree)
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         if push_to_hub:
@@ -193,9 +205,7 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
             timestamps = self._get_files_timestamps(folder)
 
         self.config.architectures = [type(self).__name__.removeprefix("Flax")]
-        state = params_to_torch(
-            self.weight_rules(self.config), self.params if params is None else params
-        )
+        self.config.dtype = "float32"
         with atomic_path(folder / SAFETENSORS) as path:
             _save_safetensors(state, path)
         with atomic_path(folder / CONFIG_NAME) as path:

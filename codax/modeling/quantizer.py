@@ -41,6 +41,7 @@ class FlaxCodebook(nn.Module):
 
     def __call__(self, codes):
         """int32 [...] -> float32 [..., d]; a code outside the codebook gives NaN, never a guess."""
+        codes = jnp.where(codes < 0, self.size, codes)  # `take` would count them from the end
         return jnp.take(self.embedding, codes, axis=0, mode="fill", fill_value=jnp.nan)
 
     def nearest(self, projected):

@@ -8,6 +8,7 @@ pattern, so a key is in the table or an error.
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -126,26 +127,44 @@ def params_from_torch(
 
 def params_from_flax(rules: Iterable[WeightRule], tree: Mapping, source: str) -> dict:
     """A nested tree in Flax's own layout -> the same, checked, as float32 device arrays."""
+    leaves = _checked_leaves(rules, tree, source)
+    return unflatten_dict(
+        {rule.flax_path: jax.device_put(np.asarray(leaf, np.float32)) for rule, leaf in leaves}
+    )
+
+
+def params_to_torch(
+    rules: Iterable[WeightRule], params: Mapping, source: str = "params"
+) -> dict[str, np.ndarray]:
+    """The Flax tree -> a torch state dict (float32, weight norm folded), checked likewise."""
+    return {
+        rule.torch_key: rule.to_torch(leaf) for rule, leaf in _checked_leaves(rules, params, source)
+    }
+
+
+def _checked_leaves(
+    rules: Iterable[WeightRule], tree: Mapping, source: str
+) -> list[tuple[WeightRule, np.ndarray]]:
+    """Every rule with its leaf of a Flax tree; `CheckpointError` listing all faults."""
     leaves = dict(flatten_dict(tree))
-    faults = []
-    params = {}
+    faults, found = [], []
     for rule in rules:
-        name = ".".join(rule.flax_path)
-        weight = leaves.pop(rule.flax_path, None)
-        fault = "missing" if weight is None else _fault_of(np.asarray(weight), rule.flax_shape)
+        leaf = _as_array(leaves.pop(rule.flax_path, None))
+        fault = "missing" if leaf is None else _fault_of(leaf, rule.flax_shape)
         if fault:
-            faults.append(f"{fault}: {name}")
-            continue
-        params[rule.flax_path] = jax.device_put(np.asarray(weight, np.float32))
+            faults.append(f"{fault}: {'.'.join(rule.flax_path)}")
+        else:
+            found.append((rule, leaf))
     faults.extend(f"unexpected: {'.'.join(map(str, path))}" for path in sorted(leaves, key=str))
     raise_faults(faults, source)
-    return unflatten_dict(params)
+    return found
 
 
-def params_to_torch(rules: Iterable[WeightRule], params: Mapping) -> dict[str, np.ndarray]:
-    """The Flax tree -> a torch state dict (float32, weight norm folded)."""
-    leaves = flatten_dict(params)
-    return {rule.torch_key: rule.to_torch(np.asarray(leaves[rule.flax_path])) for rule in rules}
+def _as_array(leaf: Any) -> np.ndarray | None:
+    try:
+        return None if leaf is None else np.asarray(leaf)
+    except ValueError:  # nested lists of uneven lengths
+        return np.empty(0, object)
 
 
 def raise_faults(faults: list[str], source: str) -> None:
@@ -207,7 +226,9 @@ def _fault_of(weight: np.ndarray, shape: tuple[int, ...]) -> str | None:
     if not np.issubdtype(weight.dtype, np.floating) and weight.dtype.name != "bfloat16":
         return f"dtype {weight.dtype} is not a float type"
     # The sum is finite exactly where all values are, short of an overflow of astronomic weights.
-    if not math.isfinite(np.sum(weight, dtype=np.float32)):
+    with np.errstate(all="ignore"):
+        is_finite = math.isfinite(np.sum(weight, dtype=np.float32))
+    if not is_finite:
         return "NaN or infinite values"
     return None
 

@@ -26,6 +26,16 @@ INDEX_SUFFIX = ".index.json"
 WEIGHT_FILES = (SAFETENSORS, SAFETENSORS + INDEX_SUFFIX, MSGPACK, MSGPACK + INDEX_SUFFIX)
 PICKLED_FILE = "pytorch_model.bin"
 
+# What Flax's reader raises for bytes that are no msgpack, or msgpack that is no tree of arrays.
+MSGPACK_FAULTS = (
+    msgpack.exceptions.UnpackException,
+    ValueError,
+    AssertionError,
+    TypeError,
+    KeyError,
+    AttributeError,
+)
+
 
 @dataclass(frozen=True)
 class WeightFile:
@@ -47,6 +57,9 @@ class SafetensorsState(Mapping):
         self._files = {}
         for path in paths:
             file = _open_safetensors(path)
+            doubled = self._files.keys() & set(file.keys())
+            if doubled:
+                raise CheckpointError(f"{path}: {', '.join(sorted(doubled))} in another shard too")
             self._files.update(dict.fromkeys(file.keys(), file))
 
     def __getitem__(self, key: str) -> np.ndarray:
@@ -95,7 +108,9 @@ def _open(path: str, locate: Callable[[str], str | None]) -> WeightFile:
         return WeightFile(_read_msgpack(paths), is_torch_layout=False, source=path)
     layouts = {_layout(shard) for shard in paths}
     if layouts == {"flax"}:
-        return WeightFile(_flax_tree(SafetensorsState(paths)), is_torch_layout=False, source=path)
+        return WeightFile(
+            _flax_tree(SafetensorsState(paths), path), is_torch_layout=False, source=path
+        )
     if layouts == {"pt"}:
         return WeightFile(SafetensorsState(paths), is_torch_layout=True, source=path)
     raise CheckpointError(
@@ -106,13 +121,15 @@ def _open(path: str, locate: Callable[[str], str | None]) -> WeightFile:
 
 def _shards(index_path: str, locate: Callable[[str], str | None]) -> list[str]:
     try:
-        names = json.loads(Path(index_path).read_text(encoding="utf-8"))["weight_map"].values()
-        names = sorted(set(names))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        index = json.loads(Path(index_path).read_text(encoding="utf-8"))
+        names = sorted(set(index["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{index_path}: not an index of weight files ({error!r})") from error
+    if not names:
+        raise CheckpointError(f"{index_path}: names no weight file")
     paths = []
     for name in names:
-        if os.path.basename(name) != name:
+        if not isinstance(name, str) or os.path.basename(name) != name:
             raise CheckpointError(f"{index_path}: weight file {name!r} lies outside its folder")
         path = locate(name)
         if path is None:
@@ -133,8 +150,11 @@ def _layout(path: str) -> str:
     return (_open_safetensors(path).metadata() or {}).get("format", "pt")
 
 
-def _flax_tree(state: SafetensorsState) -> dict:
-    return unflatten_dict(dict(state), sep=".")
+def _flax_tree(state: SafetensorsState, path: str) -> dict:
+    try:
+        return unflatten_dict(dict(state), sep=".")
+    except (IndexError, TypeError, ValueError) as error:  # "a" and "a.b": a leaf and a branch
+        raise CheckpointError(f"{path}: its keys do not make a tree") from error
 
 
 def _read_msgpack(paths: list[str]) -> dict:
@@ -142,6 +162,6 @@ def _read_msgpack(paths: list[str]) -> dict:
     for path in paths:
         try:
             leaves.update(flatten_dict(msgpack_restore(Path(path).read_bytes())))
-        except (msgpack.exceptions.UnpackException, ValueError, AssertionError, TypeError) as error:
+        except MSGPACK_FAULTS as error:
             raise CheckpointError(f"{path}: not a whole Flax msgpack file ({error})") from error
     return unflatten_dict(leaves)

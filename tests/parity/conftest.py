@@ -86,7 +86,7 @@ class ReferenceResults:
 
 
 @pytest.fixture(scope="module")
-def oracles(checkpoint):
+def oracles(checkpoint, variant):
     """`oracles(reference)` loads a reference once for the module's variant."""
     import torch
     from reference.oracles import DescriptOracle, TransformersOracle

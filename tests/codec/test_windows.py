@@ -1,0 +1,58 @@
+"""Laws of `windows`: nothing is left out, nothing twice, and all is seen with its context."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codax.codec.windows import Window, windows
+
+
+@st.composite
+def clips(draw):
+    """(num_frames, size, context) with windows that are longer than their context."""
+    context = draw(st.tuples(st.integers(0, 30), st.integers(0, 30)))
+    size = draw(st.integers(sum(context) + 1, 4 * sum(context) + 50))
+    return draw(st.integers(1, 2000)), size, context
+
+
+@given(clips())
+def test_every_frame_is_kept_exactly_once_and_in_order(clip):
+    num_frames, *_ = clip
+    kept = [frame for window in windows(*clip) for frame in range(*window[2:])]
+    assert kept == list(range(num_frames))
+
+
+@given(clips())
+def test_all_windows_have_the_same_size_and_lie_in_the_clip(clip):
+    num_frames, size, _ = clip
+    sizes = {window.stop - window.start for window in windows(*clip)}
+    assert sizes == {min(size, num_frames)}
+    assert all(window.start >= 0 and window.stop <= num_frames for window in windows(*clip))
+
+
+@given(clips())
+def test_what_is_kept_has_its_context_or_ends_with_the_clip(clip):
+    num_frames, _, (left, right) = clip
+    for window in windows(*clip):
+        assert window.start == 0 or window.keep_start - window.start >= left
+        assert window.stop == num_frames or window.stop - window.keep_stop >= right
+
+
+@given(clips())
+def test_every_window_keeps_something(clip):
+    assert all(window.keep_start < window.keep_stop for window in windows(*clip))
+
+
+def test_a_clip_that_fits_is_one_window():
+    assert list(windows(100, 100, (5, 5))) == [Window(0, 100, 0, 100)]
+
+
+def test_one_frame_more_makes_two_windows_of_which_the_last_is_moved_back():
+    assert list(windows(101, 100, (5, 7))) == [Window(0, 100, 0, 93), Window(1, 101, 93, 101)]
+
+
+def test_windows_without_room_for_anything_but_context_do_not_go_on_for_ever():
+    with pytest.raises(ValueError, match="6"):
+        list(itertools.islice(windows(10, 6, (3, 3)), 100))
