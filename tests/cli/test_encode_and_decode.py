@@ -38,15 +38,12 @@ def test_an_encoded_file_comes_back_with_its_rate_channels_and_length(
     assert info.subtype == "PCM_16"
 
 
-def test_recordings_encode_and_come_back_as_long_as_they_were(coding):
-    for name in ("speech.flac", "music.flac"):
-        shutil.copy(ASSETS / name, name)
-    coding("encode", ".", "-o", "codes")
-    coding("decode", "codes", "-o", "audio")
-    assert files_below("audio") == ["music.wav", "speech.wav"]
-    for name in ("speech", "music"):
-        before, after = soundfile.info(f"{name}.flac"), soundfile.info(f"audio/{name}.wav")
-        assert (after.frames, after.channels) == (before.frames, before.channels)
+def test_a_recording_encodes_and_comes_back_as_long_as_it_was(coding):
+    shutil.copy(ASSETS / "music.flac", "music.flac")
+    coding("encode", "music.flac").assert_succeeded()
+    coding("decode", "music.dac").assert_succeeded()
+    before, after = soundfile.info("music.flac"), soundfile.info("music.wav")
+    assert (after.frames, after.channels) == (before.frames, before.channels)
 
 
 def test_fewer_quantizers_give_fewer_codebooks(coding):

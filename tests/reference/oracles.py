@@ -24,6 +24,7 @@ class TransformersOracle:
     codebook_norm_sign = -1.0
 
     def __init__(self, folder):
+        self.folder = folder
         self._load = functools.partial(checkpoints.load_transformers, folder)
         self.model = self._load()
 
