@@ -1,6 +1,8 @@
 """Fixtures that several rooms share: tiny models with random weights, made without torch."""
 
 import math
+import resource
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -63,3 +65,19 @@ def even_model(tmp_path_factory):
     """A model with even strides only, as at 44.1 kHz."""
     folder = write_tiny_dac(tmp_path_factory.mktemp("even_dac"), downsampling_ratios=[2, 4])
     return FlaxDacModel.from_pretrained(folder)
+
+
+@pytest.fixture
+def largest_file():
+    """`with largest_file(num_bytes)`: writing beyond it fails, as it does on a full disk."""
+
+    @contextmanager
+    def limited(num_bytes):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

@@ -1,7 +1,7 @@
 """DAC in Flax: the descript audio codec (Kumar et al. 2023, arXiv:2306.06546)."""
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +14,7 @@ from jax.core import Tracer
 from transformers.utils import ModelOutput
 
 from codax.configuration.configuration_dac import DacArchitecture, DacConfig
+from codax.configuration.conv_geometry import output_length
 
 from .layers import FlaxLayers
 from .pretrained_base import FlaxPreTrainedCodec
@@ -292,12 +293,12 @@ class FlaxDacModel(FlaxPreTrainedCodec):
             )
         return audio
 
-    @property
+    @cached_property
     def _shortest_input(self) -> int:
         """The fewest samples that make a frame without padding; at most one hop."""
-        hop_length = self.config.hop_length
-        lengths = range(1, hop_length + 1)
-        return next(length for length in lengths if self.config.encoded_length(length))
+        convs = self.module.architecture.encoder_convs
+        lengths = range(1, self.config.hop_length + 1)
+        return next(length for length in lengths if output_length(convs, length))
 
     def _checked_latents(self, quantized_representation) -> jax.Array:
         latents = jnp.asarray(quantized_representation)

@@ -1,14 +1,14 @@
 """transformers' torch weights <-> the Flax tree: one table, complete both ways.
 
 `weight_rules` lists every weight of an architecture: its key and shape in a torch state dict, its
-path and shape in the Flax tree, and the order of axes between the two. Nothing is matched by
+path and shape in the Flax tree, and how elements are ordered in the two. Nothing is matched by
 pattern, so a key is in the table or an error.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,25 +25,53 @@ WEIGHT_NORM_SUFFIXES = (
 )
 
 
+class Layout(NamedTuple):
+    """How one kind of weight is laid out: views of an array, one way and the other.
+
+    The views have the order of elements of the other layout; their shape may split its axes.
+    """
+
+    to_flax: Callable[[np.ndarray], np.ndarray]
+    to_torch: Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+
+
+def _frames_from_taps(kernel: np.ndarray) -> np.ndarray:
+    """[C_in, C_out, 2s] -> [2, C_in, s, C_out]: the tail of the kernel first, then its head."""
+    channels_in, channels_out, taps = kernel.shape
+    halves = kernel.reshape(channels_in, channels_out, 2, taps // 2)
+    return halves[:, :, ::-1].transpose(2, 0, 3, 1)
+
+
+def _taps_from_frames(kernel: np.ndarray, torch_shape: tuple[int, ...]) -> np.ndarray:
+    """[2, C_in, s * C_out] -> [C_in, C_out, 2, s], the inverse."""
+    channels_in, channels_out, taps = torch_shape
+    halves = kernel.reshape(2, channels_in, taps // 2, channels_out)
+    return halves[::-1].transpose(1, 3, 0, 2)
+
+
+AS_IT_IS = Layout(lambda array: array, lambda array, _: array)
+CONV = Layout(lambda kernel: kernel.transpose(2, 1, 0), lambda kernel, _: kernel.transpose(2, 1, 0))
+CONV_TRANSPOSE = Layout(_frames_from_taps, _taps_from_frames)
+
+
 @dataclass(frozen=True)
 class WeightRule:
-    """One weight in both layouts. `torch_axes` names the torch axes in Flax's order."""
+    """One weight in both layouts."""
 
     torch_key: str
     torch_shape: tuple[int, ...]
-    torch_axes: tuple[int, ...]
     flax_path: tuple[str, ...]
     flax_shape: tuple[int, ...]
+    layout: Layout = AS_IT_IS
 
     def to_flax(self, array: np.ndarray) -> np.ndarray:
         """An array of `torch_shape` -> float32 of `flax_shape`."""
-        view = array.transpose(self.torch_axes).reshape(self.flax_shape)
-        return _contiguous(view, np.float32)
+        return _contiguous(self.layout.to_flax(array), np.float32).reshape(self.flax_shape)
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
         """An array of `flax_shape` -> float32 of `torch_shape`."""
-        view = array.reshape([self.torch_shape[axis] for axis in self.torch_axes])
-        return _contiguous(view.transpose(np.argsort(self.torch_axes)), np.float32)
+        view = self.layout.to_torch(array, self.torch_shape)
+        return _contiguous(view, np.float32).reshape(self.torch_shape)
 
 
 def weight_rules(architecture: DacArchitecture) -> tuple[WeightRule, ...]:
@@ -62,7 +90,7 @@ def _network_rules(layers: Iterable[Layer], *root: str) -> Iterator[WeightRule]:
         else:
             torch_shape = (1, layer.channels, 1)
             torch_key = ".".join((*path, "alpha"))
-            yield WeightRule(torch_key, torch_shape, (0, 1, 2), (*path, "alpha"), torch_shape[1:2])
+            yield WeightRule(torch_key, torch_shape, (*path, "alpha"), torch_shape[1:2])
 
 
 def _quantizer_rules(architecture: DacArchitecture) -> Iterator[WeightRule]:
@@ -74,7 +102,6 @@ def _quantizer_rules(architecture: DacArchitecture) -> Iterator[WeightRule]:
         yield WeightRule(
             f"{torch_root}.codebook.weight",
             codebook,
-            (0, 1),
             (*flax_root, "codebook", "embedding"),
             codebook,
         )
@@ -88,15 +115,15 @@ def _quantizer_rules(architecture: DacArchitecture) -> Iterator[WeightRule]:
 def _conv_rules(conv: Conv, torch_root: str, flax_root: tuple[str, ...]) -> Iterator[WeightRule]:
     channels_in, channels_out, taps = conv.in_channels, conv.out_channels, conv.kernel_size
     if conv.transposed:
-        torch_shape, torch_axes = (channels_in, channels_out, taps), (0, 2, 1)
+        torch_shape, layout = (channels_in, channels_out, taps), CONV_TRANSPOSE
+        flax_shape = (2, channels_in, conv.stride * channels_out)
     else:
-        torch_shape, torch_axes = (channels_out, channels_in, taps), (2, 1, 0)
-    flax_shape = tuple(torch_shape[axis] for axis in torch_axes)
-    yield WeightRule(
-        f"{torch_root}.weight", torch_shape, torch_axes, (*flax_root, "kernel"), flax_shape
-    )
+        torch_shape, layout = (channels_out, channels_in, taps), CONV
+        flax_shape = torch_shape[::-1]
+    path = (*flax_root, "kernel")
+    yield WeightRule(f"{torch_root}.weight", torch_shape, path, flax_shape, layout)
     bias = (channels_out,)
-    yield WeightRule(f"{torch_root}.bias", bias, (0,), (*flax_root, "bias"), bias)
+    yield WeightRule(f"{torch_root}.bias", bias, (*flax_root, "bias"), bias)
 
 
 def params_from_torch(

@@ -4,8 +4,6 @@ import io
 import json
 import os
 import pickle
-import resource
-from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -305,19 +303,8 @@ def test_a_protected_output_folder_is_told(coding, monkeypatch):
     coding("encode", "song.wav").assert_failed("song.wav: song.dac: Permission denied")
 
 
-@contextmanager
-def largest_file(num_bytes):
-    """Within it, writing beyond `num_bytes` fails, as it does on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("old_content", [None, "mine"])
-def test_a_full_disk_is_told_and_leaves_what_was_there(coding, old_content):
+def test_a_full_disk_is_told_and_leaves_what_was_there(coding, largest_file, old_content):
     write_audio("song.wav")
     if old_content:
         Path("song.dac").write_text(old_content)
@@ -330,7 +317,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(coding, old_content):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
-def test_a_full_disk_is_told_when_decoding(coding, suffix):
+def test_a_full_disk_is_told_when_decoding(coding, largest_file, suffix):
     """99 samples are fewer than an encoder holds back until the end."""
     write_codes("song.dac")
     coding("decode", "song.dac", "--format", suffix).assert_succeeded()
@@ -342,7 +329,7 @@ def test_a_full_disk_is_told_when_decoding(coding, suffix):
     assert files_below() == sorted(["song.dac", f"song.{suffix}"])
 
 
-def test_a_full_disk_fails_every_file_by_name(coding):
+def test_a_full_disk_fails_every_file_by_name(coding, largest_file):
     for name in ("a", "b"):
         write_audio(f"in/{name}.wav")
     with largest_file(300):

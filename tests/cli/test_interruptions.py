@@ -10,14 +10,16 @@ from codax import EncodedAudio
 
 from .running import files_below, finish, start, write_audio, write_codes
 
-# A disk that takes the first half of `slow.dac` and then is busy for a minute.
+# A disk that takes one file, and half of the next; then it is busy for a minute.
 SLOW_DISK = """
 import pathlib, sys, time
 
 write_bytes = pathlib.Path.write_bytes
+written = []
 
 def write_slowly(path, content):
-    if not path.name.startswith(".slow"):
+    if path.parent.name != "out" or not written:
+        written.append(path)
         return write_bytes(path, content)
     write_bytes(path, content[: len(content) // 2])
     pathlib.Path("half written").touch()

@@ -8,7 +8,7 @@ import pytest
 
 from codax import DAC_PRESETS, DacConfig, FlaxDacModel
 
-from .running import RATE, files_below, finish, start, write_audio, write_codes
+from .running import RATE, Finished, files_below, finish, start, write_audio, write_codes
 
 # --- --model -------------------------------------------------------------------------------------
 
@@ -66,8 +66,6 @@ WITHOUT_A_MODEL = {
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
     """Each command of `WITHOUT_A_MODEL`, run without network or any cached model -> `Finished`."""
-    from .running import Finished
-
     folder = tmp_path_factory.mktemp("offline")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
