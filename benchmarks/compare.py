@@ -54,39 +54,41 @@ def _compare(preset: str, checkpoint: tuple[str, str], seconds: float, options) 
     workers = {name: Worker(name, *checkpoint) for name in options.systems}
     rows = []
     for direction, array in inputs.items():
-        times = {name: [] for name in workers}
-        peaks = {name: worker.warm_up(direction, array) for name, worker in workers.items()}
+        measured = {name: [] for name in workers}
+        for worker in workers.values():
+            worker.warm_up(direction, array)
         for _ in range(options.repeats):
             for name, worker in workers.items():
                 time.sleep(SETTLE_S)
-                times[name].append(worker.time(direction))
-        rows += _rows(seconds, direction, times, peaks)
+                measured[name].append(worker.measure())
+        rows += _rows(seconds, direction, measured)
     for worker in workers.values():
         worker.stop()
     return rows
 
 
-def _rows(seconds: float, direction: str, times: dict, peaks: dict) -> list[dict]:
+def _rows(seconds: float, direction: str, measured: dict[str, list]) -> list[dict]:
+    times = {name: [time_s for time_s, _ in runs] for name, runs in measured.items()}
     base = statistics.median(times["codax"]) if "codax" in times else None
     rows = []
-    for name, measured in times.items():
-        median = statistics.median(measured)
+    for name, runs in measured.items():
+        median, peak = statistics.median(times[name]), max(memory for _, memory in runs)
         row = {
             "audio_s": seconds,
             "direction": direction,
             "system": name,
             "median_s": round(median, 4),
-            "min_s": round(min(measured), 4),
-            "max_s": round(max(measured), 4),
+            "min_s": round(min(times[name]), 4),
+            "max_s": round(max(times[name]), 4),
             "real_time_factor": round(seconds / median, 2),
-            "peak_memory_mb": round(peaks[name]),
+            "peak_memory_mb": round(peak),
             "time_over_codax": round(median / base, 2) if base else None,
         }
         rows.append(row)
         print(
             f"{seconds:4g} s {direction}  {name:21} {median:8.3f} s "
-            f"({min(measured):.3f} to {max(measured):.3f})  {seconds / median:6.2f} x real time  "
-            f"{peaks[name]:6.0f} MB peak  {row['time_over_codax']} x codax's time",
+            f"({row['min_s']:.3f} to {row['max_s']:.3f})  {seconds / median:6.2f} x real time  "
+            f"{peak:6.0f} MB peak  {row['time_over_codax']} x codax's time",
             flush=True,
         )
     return rows
@@ -104,14 +106,13 @@ class Worker:
         self._process.start()
         self._pipe.recv()  # loaded
 
-    def warm_up(self, direction: str, array: np.ndarray) -> float:
-        """Compile for this input; returns the peak memory (MB) of a second run."""
+    def warm_up(self, direction: str, array: np.ndarray) -> None:
+        """Run once on this input, so that all is compiled for it."""
         self._ask((direction, array))
-        return self._ask("peak")
 
-    def time(self, direction: str) -> float:
-        """Seconds that one more run on the same input takes."""
-        return self._ask(direction)
+    def measure(self) -> tuple[float, float]:
+        """(seconds, peak memory in MB) of one more run on the same input."""
+        return self._ask("measure")
 
     def stop(self) -> None:
         self._pipe.send(None)
@@ -131,14 +132,11 @@ def _serve(pipe, name: str, folder: str, original: str) -> None:
             operation, array = operations[request[0]], request[1]
             operation(array)
             pipe.send("warm")
-        elif request == "peak":
-            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-            operation(array)
-            pipe.send(_peak_memory_mb())
         else:
+            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
             started = time.perf_counter()
             operation(array)
-            pipe.send(time.perf_counter() - started)
+            pipe.send((time.perf_counter() - started, _peak_memory_mb()))
 
 
 def _peak_memory_mb() -> float:

@@ -1,5 +1,6 @@
 """Samples with their rate, and the files that they are saved to."""
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from codax.files import atomic_path
 
 # What is written for each suffix: 16 bits where the format has a choice, as players expect.
 OUTPUT_SUBTYPES = {".wav": "PCM_16", ".flac": "PCM_16", ".ogg": "VORBIS", ".mp3": "MPEG_LAYER_III"}
+
+
+SAMPLES_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,15 +50,28 @@ class Audio:
         suffix = path.suffix.lower()
         if suffix not in OUTPUT_SUBTYPES:
             raise AudioError(f"{path}: audio is written as {', '.join(OUTPUT_SUBTYPES)}")
+        try:
+            content = self._file_content(suffix[1:].upper(), subtype or OUTPUT_SUBTYPES[suffix])
+        except (soundfile.SoundFileError, ValueError) as error:
+            raise AudioError(f"{path}: {error}") from error
         with atomic_path(path) as temporary:
-            try:
-                soundfile.write(
-                    temporary,
-                    self.samples.T,
-                    self.sampling_rate,
-                    subtype=subtype or OUTPUT_SUBTYPES[suffix],
-                    format=suffix[1:].upper(),
-                )
-            except (soundfile.SoundFileError, ValueError) as error:
-                raise AudioError(f"{path}: {error}") from error
+            temporary.write_bytes(content)
         return path
+
+    def _file_content(self, file_format: str, subtype: str) -> bytes:
+        """The audio file in memory: libsndfile does not tell of a disk that is full.
+
+        In pieces, since its Vorbis encoder puts as much on the stack as it is given at once.
+        """
+        buffer = io.BytesIO()
+        with soundfile.SoundFile(
+            buffer,
+            "w",
+            samplerate=self.sampling_rate,
+            channels=self.channels,
+            subtype=subtype,
+            format=file_format,
+        ) as file:
+            for start in range(0, self.num_samples, SAMPLES_AT_ONCE):
+                file.write(self.samples[:, start : start + SAMPLES_AT_ONCE].T)
+        return buffer.getvalue()

@@ -7,6 +7,7 @@ pattern, so a key is in the table or an error.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +18,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from codax.configuration.configuration_dac import DacArchitecture
 from codax.configuration.conv_geometry import Conv, Layer, named_layers
 from codax.errors import CheckpointError
+
+READERS = 4  # threads: one reads while others reorder what was read
+ALIGNMENT = 64  # bytes, of arrays on XLA's CPU device
 
 WEIGHT_NORM_SUFFIXES = (
     # (gain, direction) in place of "weight", in the two spellings that torch has had.
@@ -134,19 +138,21 @@ def params_from_torch(
     `state` may be lazy: each entry is read once, and let go before the next. Raises
     `CheckpointError` that lists every missing, unexpected, mis-shaped and non-finite weight.
     """
-    faults = []
-    params = {}
+    faults, stored = [], []
     unused = set(state)
     for rule in rules:
         keys = _keys_of_weight(rule.torch_key, unused)
         if keys is None:
             faults.append(f"missing: {rule.torch_key}")
-            continue
-        unused.difference_update(keys)
-        weight, found = _read_weight(rule, keys, state)
-        faults.extend(found)
-        if weight is not None:
-            params[rule.flax_path] = jax.device_put(rule.to_flax(weight))
+        else:
+            unused.difference_update(keys)
+            stored.append((rule, keys))
+    params = {}
+    with ThreadPoolExecutor(READERS) as pool:
+        read = pool.map(lambda entry: _read_leaf(*entry, state), stored)
+        for (rule, _), (leaf, found) in zip(stored, read, strict=True):
+            faults.extend(found)
+            params[rule.flax_path] = leaf
     faults.extend(f"unexpected: {key}" for key in sorted(unused))
     raise_faults(faults, source)
     return unflatten_dict(params)
@@ -215,6 +221,14 @@ def _keys_of_weight(key: str, available: set[str]) -> tuple[str, ...] | None:
     return None
 
 
+def _read_leaf(
+    rule: WeightRule, keys: tuple[str, ...], state: Mapping[str, np.ndarray]
+) -> tuple[jax.Array | None, list[str]]:
+    """As `_read_weight`, in Flax's layout and on the device."""
+    weight, faults = _read_weight(rule, keys, state)
+    return None if weight is None else jax.device_put(rule.to_flax(weight)), faults
+
+
 def _read_weight(
     rule: WeightRule, keys: tuple[str, ...], state: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray | None, list[str]]:
@@ -266,7 +280,15 @@ def _contiguous(view: np.ndarray, dtype) -> np.ndarray:
     Blocks of 32 keep the source rows in cache: about twice as fast as one assignment for kernels of
     several megabytes, and reordering is most of the time that loading takes.
     """
-    copy = np.empty(view.shape, dtype)
+    copy = _aligned_empty(view.shape, np.dtype(dtype))
     for start in range(0, view.shape[-1], 32):
         copy[..., start : start + 32] = view[..., start : start + 32]
     return copy
+
+
+def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array whose memory a device that is the CPU takes over as it is, instead of a copy."""
+    num_bytes = math.prod(shape) * dtype.itemsize
+    memory = np.empty(num_bytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + num_bytes].view(dtype).reshape(shape)
