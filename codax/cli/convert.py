@@ -3,6 +3,9 @@
 import argparse
 from pathlib import Path
 
+from codax.cli.models import explained
+from codax.errors import CheckpointError
+
 
 def add_to(commands) -> None:
     parser = commands.add_parser(
@@ -20,11 +23,18 @@ def add_to(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from codax.conversion import convert_checkpoint, verify_against_torch
 
-    folder = convert_checkpoint(options.source, options.output, overwrite=options.overwrite)
+    try:
+        folder = convert_checkpoint(options.source, options.output, overwrite=options.overwrite)
+    except OSError as error:
+        if error.filename:
+            raise
+        raise explained(options.source, error) from error
     print(f"{options.source} -> {folder}")
     if not options.verify:
         return 0
     is_original = options.source.endswith(".pth")
     agreement = verify_against_torch(folder, original=options.source if is_original else None)
     print(agreement)
-    return 0 if agreement.holds else 1
+    if agreement.holds:
+        return 0
+    raise CheckpointError(f"{folder}: disagrees with torch by more than rounding, see above")

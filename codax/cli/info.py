@@ -5,6 +5,9 @@ import json
 import math
 from pathlib import Path
 
+from codax.cli.models import explained
+from codax.errors import CodaxError
+
 
 def add_to(commands) -> None:
     parser = commands.add_parser("info", help="describe a compressed file or a model")
@@ -14,7 +17,10 @@ def add_to(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    is_file = Path(options.subject).suffix == ".dac"
+    path = Path(options.subject)
+    is_file = path.suffix.lower() == ".dac"
+    if path.is_file() and not is_file:
+        raise CodaxError(f"{path}: neither a .dac file nor a model folder")
     facts = _facts_of_file(options.subject) if is_file else _facts_of_model(options.subject)
     if options.json:
         print(json.dumps(facts, indent=2))
@@ -53,7 +59,11 @@ def _facts_of_model(name: str) -> dict:
     from codax.conversion import resolve_model
 
     is_preset = name in DAC_PRESETS
-    config = DacConfig.preset(name) if is_preset else DacConfig.from_pretrained(resolve_model(name))
+    resolved = resolve_model(name) if not is_preset else name
+    try:
+        config = DacConfig.preset(name) if is_preset else DacConfig.from_pretrained(resolved)
+    except (OSError, ValueError) as error:
+        raise explained(name, error) from error
     return {
         "model": name,
         "sampling_rate": config.sampling_rate,

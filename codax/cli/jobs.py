@@ -1,6 +1,7 @@
 """Many files: which inputs become which outputs, and what became of each."""
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from huggingface_hub.utils import tqdm
 
 from codax.errors import CodaxError
+
+OUTPUTS = (".wav", ".flac", ".ogg", ".mp3")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ def plan(
     would become the same output.
     """
     inputs = list(inputs)
+    if output is not None and not output.is_dir():
+        other = output.suffix.lower()
+        if other != suffix and other in (".dac", *OUTPUTS):
+            raise CodaxError(f"{output}: ends in {other}, but {suffix} files are written")
     jobs, unreadable = [], []
     for given in inputs:
         if given.is_dir():
@@ -75,14 +82,13 @@ def plan(
             jobs += [Job(path, _mirrored(path, given, output, suffix)) for path in found]
         elif not given.exists():
             raise CodaxError(f"{given}: no such file or folder")
-        elif output is not None and output.suffix == suffix and not output.is_dir():
+        elif output is not None and output.suffix.lower() == suffix and not output.is_dir():
             if len(inputs) > 1:
                 raise CodaxError(f"{output}: names one file, but there are {len(inputs)} inputs")
             jobs.append(Job(given, output))
         else:
             jobs.append(Job(given, _mirrored(given, given.parent, output, suffix)))
-    _refuse_collisions(jobs)
-    return jobs, unreadable
+    return _distinct(jobs), unreadable
 
 
 def run(jobs: list[Job], work: Callable[[Job], dict], overwrite: bool) -> list[Outcome]:
@@ -119,16 +125,17 @@ def _run_one(job: Job, work: Callable[[Job], dict], overwrite: bool) -> Outcome:
     from codax.cli.main import one_line
 
     source, target = str(job.source), str(job.target)
-    if job.target.exists() and not overwrite:
-        return Outcome(source, target, "skipped")
     try:
+        if job.target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder", target)
+        if job.target.exists() and not overwrite:
+            return Outcome(source, target, "skipped")
         job.target.parent.mkdir(parents=True, exist_ok=True)
         return Outcome(source, target, "done", facts=work(job))
-    except (ValueError, OSError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:  # jax's own are RuntimeErrors
         reason = one_line(error)
-        return Outcome(
-            source, None, "failed", reason if source in reason else f"{source}: {reason}"
-        )
+        named = reason if reason.startswith(f"{source}: ") else f"{source}: {reason}"
+        return Outcome(source, None, "failed", named)
 
 
 def _files_below(
@@ -141,7 +148,7 @@ def _files_below(
     for parent, folders, names in os.walk(folder, onerror=note):
         folders.sort()
         for name in sorted(names):
-            if Path(name).suffix.lower() in suffixes:
+            if Path(name).suffix.lower() in suffixes and not name.startswith("."):
                 yield Path(parent, name)
 
 
@@ -151,13 +158,16 @@ def _mirrored(path: Path, root: Path, output: Path | None, suffix: str) -> Path:
     return target.with_suffix(suffix)
 
 
-def _refuse_collisions(jobs: list[Job]) -> None:
-    sources = {}
+def _distinct(jobs: list[Job]) -> list[Job]:
+    distinct = {}
     for job in jobs:
-        other = sources.setdefault(job.target, job.source)
-        if other != job.source:
-            raise CodaxError(
-                f"{other} and {job.source} would both become {job.target}; rename one of them"
-            )
-        if job.target == job.source:
+        target, source = os.path.abspath(job.target), os.path.abspath(job.source)
+        if target == source:
             raise CodaxError(f"{job.source}: would be replaced by its own output; give --output")
+        other = distinct.setdefault(target, job)
+        if os.path.abspath(other.source) != source:
+            raise CodaxError(
+                f"{other.source} and {job.source} would both become {job.target}; "
+                "rename one of them"
+            )
+    return list(distinct.values())

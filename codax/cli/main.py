@@ -1,6 +1,7 @@
 """The `codax` command: parses, runs, and turns every error into one line and an exit status."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for a failure, 2 for wrong arguments."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may be anything
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return options.run(options)
     except KeyboardInterrupt:

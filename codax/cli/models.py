@@ -11,5 +11,17 @@ def load_codec(name: str):
     resolved = resolve_model(name)
     try:
         return AudioCodec.from_pretrained(resolved)
-    except OSError as error:
-        raise CheckpointError(f"model {name}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise explained(name, error) from error
+
+
+def explained(name: str, error: Exception) -> CheckpointError:
+    """An error of loading the model `name`, with the way out where it is not to be had."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if isinstance(error.__cause__, LocalEntryNotFoundError):
+        return CheckpointError(
+            f"model {name}: not in the cache, and the Hub cannot be reached: run `codax download "
+            f"{name}` with network access and without HF_HUB_OFFLINE, or give a folder that exists"
+        )
+    return CheckpointError(f"model {name}: {error}")

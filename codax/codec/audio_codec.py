@@ -1,5 +1,6 @@
 """AudioCodec: everything between an audio file and its codes that is not the network."""
 
+import io
 import os
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -20,6 +21,7 @@ from codax.feature_extraction import (
     resample,
 )
 from codax.formats import EncodedAudio, read_dac
+from codax.formats.encoded_audio import MAX_INPUT_DB, MAX_SAMPLING_RATE
 from codax.modeling import FlaxDacModel
 
 AudioSource = str | os.PathLike | bytes | BinaryIO | ArrayLike | Audio
@@ -77,6 +79,8 @@ class AudioCodec:
         `ValueError` for a number of codebooks that the model does not have.
         """
         original = _load(audio, sampling_rate)
+        if loudness_db is not None and not abs(loudness_db) <= MAX_INPUT_DB:
+            raise ValueError(f"loudness_db={loudness_db} must be LUFS from -200 to 200, or None")
         samples = resample(original.samples, original.sampling_rate, self.sampling_rate)
         input_db = None
         if loudness_db is not None:
@@ -102,6 +106,12 @@ class AudioCodec:
         """
         clip = encoded if isinstance(encoded, EncodedAudio) else _read(encoded)
         clip.check_codes(self.config.n_codebooks, self.config.codebook_size)
+        duration_s = clip.num_frames / self.config.frame_rate
+        if clip.num_samples > duration_s * clip.sampling_rate + 1:
+            raise FormatError(
+                f"num_samples is {clip.num_samples}, allowed: up to the {duration_s:.3f} s that "
+                f"{clip.num_frames} frames hold"
+            )
         samples = _restore_loudness(self._decode_codes(clip), self.sampling_rate, clip.input_db)
         samples = resample(samples, self.sampling_rate, clip.sampling_rate)
         return Audio(_fit_length(samples, clip.num_samples), clip.sampling_rate)
@@ -171,7 +181,7 @@ class AudioCodec:
 def _load(audio: AudioSource, sampling_rate: int | None) -> Audio:
     given: Any = audio
     if isinstance(given, Audio):
-        loaded = given
+        loaded = Audio(as_float_audio(given.samples), given.sampling_rate)
     elif isinstance(given, str | os.PathLike | bytes) or hasattr(given, "read"):
         loaded = Audio(*read_audio(given))
     elif sampling_rate is None:
@@ -183,6 +193,10 @@ def _load(audio: AudioSource, sampling_rate: int | None) -> Audio:
         raise AudioError(
             f"{name}: has shape {loaded.samples.shape}; expected channels and samples, at least one"
         )
+    rate = loaded.sampling_rate
+    is_integer = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
+    if not is_integer or not 1 <= rate <= MAX_SAMPLING_RATE:
+        raise AudioError(f"{name}: sampling_rate={rate!r} must be an integer of 1 to 768000 Hz")
     if sampling_rate not in (None, loaded.sampling_rate):
         raise AudioError(
             f"{name}: is at {loaded.sampling_rate} Hz, but sampling_rate={sampling_rate}"
@@ -193,6 +207,12 @@ def _load(audio: AudioSource, sampling_rate: int | None) -> Audio:
 def _read(source: str | os.PathLike | bytes | BinaryIO) -> EncodedAudio:
     if isinstance(source, str | os.PathLike):
         return EncodedAudio.load(source)
+    if isinstance(source, io.TextIOBase) or not (
+        isinstance(source, bytes) or hasattr(source, "read")
+    ):
+        raise FormatError(
+            f"codes are read from a path, bytes or a binary file, not {type(source).__name__}"
+        )
     return read_dac(source)
 
 

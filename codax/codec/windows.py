@@ -32,6 +32,10 @@ def windows(num_frames: int, size: int, context: tuple[int, int]) -> Iterator[Wi
         yield Window(0, num_frames, 0, num_frames)
         return
     left, right = context
+    if size <= left + right:
+        raise ValueError(
+            f"windows of {size} frames have no room beside {left} + {right} of context"
+        )
     kept = 0
     while kept < num_frames:
         start = min(max(kept - left, 0), num_frames - size)

@@ -125,6 +125,19 @@ class DacConfig(TransformersDacConfig):
             raise ValueError(f"unknown preset {name!r}; the presets are {', '.join(DAC_PRESETS)}")
         return cls(**DAC_PRESETS[name])
 
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """As transformers, which takes a missing config.json for one without fields."""
+        try:
+            fields, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        except TypeError as error:
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: config.json is no object"
+            ) from error
+        if not fields:
+            raise OSError(f"{pretrained_model_name_or_path}: has no config.json")
+        return fields, unused
+
     def validate(self) -> None:
         """Raise `ValueError` for the first field whose value no DAC model can have."""
         for field in (

@@ -84,7 +84,8 @@ def _refuse_model(folder: Path, overwrite: bool) -> None:
     found = [name for name in (CONFIG_NAME, *WEIGHT_FILES) if (folder / name).exists()]
     if found and not overwrite:
         raise CheckpointError(
-            f"{folder} holds a model already ({', '.join(found)}); overwrite=True replaces it"
+            f"{folder} holds a model already ({', '.join(found)}); overwrite=True (--overwrite) "
+            "replaces it"
         )
 
 

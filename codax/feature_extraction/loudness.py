@@ -36,7 +36,7 @@ def measure_loudness(samples: np.ndarray, sampling_rate: int) -> float:
     if samples.ndim != 2 or not 1 <= len(samples) <= len(_CHANNEL_WEIGHTS):
         raise AudioError(
             f"loudness is defined for 1 to {len(_CHANNEL_WEIGHTS)} channels, as [C, T]; "
-            f"got shape {samples.shape}"
+            f"got shape {samples.shape}; loudness_db=None (--no-loudness) does without"
         )
     if sampling_rate <= 2 * _SHELF_HZ:
         raise AudioError(
