@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-REPEATS = 9
+REPEATS = 5
 
 
 def main() -> None:

@@ -27,6 +27,10 @@ logger = logging.get_logger(__name__)
 
 RESIDUAL_DILATIONS = (1, 3, 9)
 
+# Far beyond any codec: a config.json from elsewhere must not make us list a billion weights.
+MOST_CODEBOOKS = 1024
+MOST_RATIOS = 16
+
 # A config.json states these two as well; the ratios decide.
 DERIVED_FIELDS = ("hop_length", "upsampling_ratios")
 
@@ -151,6 +155,8 @@ class DacConfig(TransformersDacConfig):
         ):
             _require_positive_int(field, getattr(self, field))
         _require_ratios(self.downsampling_ratios)
+        if self.n_codebooks > MOST_CODEBOOKS:
+            raise ValueError(f"n_codebooks={self.n_codebooks} must be at most {MOST_CODEBOOKS}")
         if self.codebook_size & (self.codebook_size - 1):
             raise ValueError(f"codebook_size={self.codebook_size} must be a power of two")
         halvings = len(self.downsampling_ratios)
@@ -361,6 +367,8 @@ def _require_positive_int(field: str, value: Any) -> None:
 def _require_ratios(ratios: object) -> None:
     if not isinstance(ratios, (list, tuple)) or not ratios:
         raise ValueError(f"downsampling_ratios={ratios!r} must be a list of positive integers")
+    if len(ratios) > MOST_RATIOS:
+        raise ValueError(f"downsampling_ratios has {len(ratios)} entries, at most {MOST_RATIOS}")
     for ratio in ratios:
         _require_positive_int("downsampling_ratios: an entry", ratio)
 

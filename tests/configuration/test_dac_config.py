@@ -216,3 +216,11 @@ def test_configuration_survives_copying_and_pickling(duplicate):
     config = DacConfig(**TINY, hidden_size=24)
     assert duplicate(config).to_dict() == config.to_dict()
     assert duplicate(config).architecture == config.architecture
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("n_codebooks", 10**9), ("downsampling_ratios", [1] * 17)]
+)
+def test_sizes_beyond_any_codec_are_refused_at_once(field, value):
+    with pytest.raises(ValueError, match=field):
+        DacConfig(**{field: value})

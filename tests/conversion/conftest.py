@@ -1,14 +1,9 @@
 """A tiny random model in the original's layout, and a cache of its own for every test."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from reference import peers
-from reference.variants import TINY, TINY_NARROW
+from tests.reference import peers
+from tests.reference.variants import TINY, TINY_NARROW
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +31,7 @@ def weights():
 def _make_weights(variant):
     if reason := peers.missing_transformers():
         pytest.skip(reason)
-    from reference import checkpoints
+    from tests.reference import checkpoints
 
     return checkpoints.make_weights(variant)
 
@@ -45,7 +40,8 @@ def _make_weights(variant):
 def original(weights, tmp_path):
     """What the original `.pth` file holds; `save` writes it, changed or not, and gives its path."""
     import torch
-    from reference import checkpoints
+
+    from tests.reference import checkpoints
 
     state = checkpoints.descript_state(weights)
 

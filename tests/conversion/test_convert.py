@@ -7,13 +7,13 @@ import sys
 
 import numpy as np
 import pytest
-from reference.variants import TINY
 
 from codax.configuration import DAC_PRESETS, DacConfig
 from codax.conversion import RELEASED, checkpoints, convert_checkpoint, load_original
 from codax.errors import CheckpointError
 from codax.feature_extraction import DacFeatureExtractor
 from codax.modeling import FlaxDacModel
+from tests.reference.variants import TINY
 
 torch = pytest.importorskip("torch", reason="torch is not installed (from the extra `convert`)")
 
@@ -50,7 +50,7 @@ def codes_of(folder):
 
 @pytest.mark.parametrize("parametrizations", [False, True], ids=["weight_g", "parametrizations"])
 def test_converted_original_gives_what_torch_gives(any_weights, parametrizations, tmp_path):
-    from reference import checkpoints as reference_checkpoints
+    from tests.reference import checkpoints as reference_checkpoints
 
     path = reference_checkpoints.write_descript_file(
         any_weights, tmp_path / "weights.pth", parametrizations=parametrizations
@@ -71,7 +71,7 @@ def test_converted_original_gives_what_torch_gives(any_weights, parametrizations
 
 
 def test_configuration_is_what_the_metadata_say(any_weights, tmp_path):
-    from reference import checkpoints as reference_checkpoints
+    from tests.reference import checkpoints as reference_checkpoints
 
     path = reference_checkpoints.write_descript_file(any_weights, tmp_path / "weights.pth")
     config, params = load_original(path)
@@ -99,7 +99,7 @@ def test_extractor_of_the_folder_pads_to_the_models_hop(original, tmp_path):
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 def test_all_spellings_of_one_model_become_the_same_folder(original, weights, tmp_path, is_zip):
-    from reference import checkpoints as reference_checkpoints
+    from tests.reference import checkpoints as reference_checkpoints
 
     expected = contents(convert_checkpoint(original.save(), tmp_path / "expected"))
     original.state = reference_checkpoints.descript_state(weights, parametrizations=True)
@@ -123,7 +123,8 @@ def test_latent_width_may_be_stated_or_left_to_its_default(original):
 @pytest.mark.parametrize("layout", ["safetensors", "pytorch_model.bin", "flax_model.msgpack"])
 def test_folders_of_every_layout_become_the_same_weights(original, weights, tmp_path, layout):
     from flax.serialization import msgpack_serialize
-    from reference import checkpoints as reference_checkpoints
+
+    from tests.reference import checkpoints as reference_checkpoints
 
     expected = contents(convert_checkpoint(original.save(), tmp_path / "expected"))
     source = reference_checkpoints.write_transformers_folder(weights, tmp_path / "source")

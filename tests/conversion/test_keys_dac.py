@@ -1,11 +1,11 @@
 """The table of the original's weight names."""
 
 import pytest
-from reference import peers
 
 from codax.configuration import DAC_PRESETS, DacConfig
 from codax.conversion.keys_dac import original_modules, original_weight_rules
 from codax.modeling.torch_layout import weight_rules
+from tests.reference import peers
 
 ARGUMENTS = {
     "dac_44khz": {},

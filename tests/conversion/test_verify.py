@@ -3,10 +3,10 @@
 import sys
 
 import pytest
-from reference import peers
 
 from codax.conversion import Agreement, convert_checkpoint, verify_against_torch
 from codax.conversion.verify import MARGIN_TOLERANCE
+from tests.reference import peers
 
 pytest.importorskip("torch", reason="torch is not installed (from the extra `convert`)")
 

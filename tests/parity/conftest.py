@@ -3,16 +3,13 @@
 import functools
 import itertools
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from reference import inputs, peers
-from reference.encoding import Encoding
+from tests.reference import inputs, peers
+from tests.reference.encoding import Encoding
 
 HERE = Path(__file__).resolve().parent
 REFERENCES = ("transformers", "descript")
@@ -44,7 +41,7 @@ def checkpoint(variant, tmp_path_factory):
     """One set of random weights in both references' layouts; deleted with the module's variant."""
     if reason := peers.missing_transformers():
         pytest.skip(reason)
-    from reference import checkpoints
+    from tests.reference import checkpoints
 
     folder = tmp_path_factory.mktemp(f"checkpoint_{variant.name}")
     weights = checkpoints.make_weights(variant)
@@ -89,7 +86,8 @@ class ReferenceResults:
 def oracles(checkpoint, variant):
     """`oracles(reference)` loads a reference once for the module's variant."""
     import torch
-    from reference.oracles import DescriptOracle, TransformersOracle
+
+    from tests.reference.oracles import DescriptOracle, TransformersOracle
 
     is_small = variant.encoder_hidden_size < 64  # a second thread would only be waited for
     torch.set_num_threads(1 if is_small else 2)

@@ -5,8 +5,9 @@ The default run takes the QUICK inputs; `-m full` takes all the others.
 
 import numpy as np
 import pytest
-from reference import inputs
-from reference.variants import VARIANTS
+
+from tests.reference import inputs
+from tests.reference.variants import VARIANTS
 
 from .agreement import assert_codes_agree
 from .conftest import encode
@@ -47,7 +48,7 @@ def test_checkpoint_has_the_published_number_of_parameters(variant, checkpoint):
 
 
 def test_checkpoint_makes_a_useful_test(variant, oracles):
-    from reference.usefulness import assert_useful
+    from tests.reference.usefulness import assert_useful
 
     assert_useful(oracles("transformers"), variant)
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from reference import inputs, peers
-from reference.variants import TINY, TINY_NARROW
+
+from tests.reference import inputs, peers
+from tests.reference.variants import TINY, TINY_NARROW
 
 from .agreement import assert_close, assert_codes_agree, compare_codes
 from .conftest import encode
@@ -211,7 +212,7 @@ def test_auto_model_loads_the_folder_that_transformers_wrote(checkpoint, transfo
 
 @on_both_variants
 def test_converted_folder_is_read_by_transformers_too(converted, results_of):
-    from reference.oracles import TransformersOracle
+    from tests.reference.oracles import TransformersOracle
 
     results = results_of("transformers")
     codes = TransformersOracle(converted).encode(results.audio("speech")).codes
@@ -220,9 +221,8 @@ def test_converted_folder_is_read_by_transformers_too(converted, results_of):
 
 @on(TINY)
 def test_file_in_newer_key_spelling_converts_to_the_same_weights(variant, converted, tmp_path):
-    from reference import checkpoints
-
     import codax
+    from tests.reference import checkpoints
 
     weights = checkpoints.make_weights(variant)
     path = checkpoints.write_descript_file(weights, tmp_path / "new.pth", parametrizations=True)
@@ -234,9 +234,8 @@ def test_file_in_newer_key_spelling_converts_to_the_same_weights(variant, conver
 def test_folder_with_weight_norm_not_folded_gives_the_same_codes(
     variant, transformers_pair, tmp_path, tell_near_ties
 ):
-    from reference import checkpoints
-
     import codax
+    from tests.reference import checkpoints
 
     checkpoints.write_transformers_folder(
         checkpoints.make_weights(variant), tmp_path, fold_weight_norm=False
@@ -261,7 +260,7 @@ def test_saved_folder_is_read_by_transformers_with_the_same_weights(
     model.save_pretrained(tmp_path)
     assert_same_weights(tmp_path, checkpoint["transformers"], rtol=0)
 
-    from reference import checkpoints
+    from tests.reference import checkpoints
 
     checkpoints.load_transformers(tmp_path)
 
@@ -279,7 +278,8 @@ def assert_same_weights(folder, expected_folder, rtol=1e-6):
 def write_doubled(variant, tmp_path_factory):
     """Writes a folder whose codebooks hold every direction twice: codeword 2n + 1 is twice 2n."""
     import torch
-    from reference import checkpoints
+
+    from tests.reference import checkpoints
 
     def write(change):
         weights = checkpoints.make_weights(variant)
@@ -295,9 +295,8 @@ def write_doubled(variant, tmp_path_factory):
 @on(TINY)
 def test_first_of_equally_near_codewords_wins(write_doubled, transformers_pair):
     """Doubling changes no bit of a normalised vector, so that every choice is a tie."""
-    from reference.oracles import TransformersOracle
-
     import codax
+    from tests.reference.oracles import TransformersOracle
 
     folder = write_doubled(change=1.0)
     audio = transformers_pair[1].audio("white_noise")
@@ -312,9 +311,8 @@ def test_choices_between_codewords_that_rounding_cannot_tell_apart_are_excused(
     write_doubled, transformers_pair
 ):
     """Every choice is between two codewords whose directions differ by half a float32 step."""
-    from reference.oracles import TransformersOracle
-
     import codax
+    from tests.reference.oracles import TransformersOracle
 
     change = 1 + np.float32(2.0**-23) * (np.arange(TINY.codebook_dim, dtype=np.float32) % 2)
     oracle = TransformersOracle(write_doubled(change))

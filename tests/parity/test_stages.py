@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from reference.encoding import Encoding
+
+from tests.reference.encoding import Encoding
 
 from .stages import assert_audio_agrees, assert_encodings_agree
 
