@@ -138,7 +138,8 @@ def params_from_torch(
     `state` may be lazy: each entry is read once, and let go before the next. Raises
     `CheckpointError` that lists every missing, unexpected, mis-shaped and non-finite weight.
     """
-    faults, stored = [], []
+    faults = []
+    stored: list[tuple[WeightRule, tuple[str, ...]]] = []
     unused = set(state)
     for rule in rules:
         keys = _keys_of_weight(rule.torch_key, unused)
@@ -149,7 +150,7 @@ def params_from_torch(
             stored.append((rule, keys))
     params = {}
     with ThreadPoolExecutor(READERS) as pool:
-        read = pool.map(lambda entry: _read_leaf(*entry, state), stored)
+        read = pool.map(lambda entry: _read_leaf(entry[0], entry[1], state), stored)
         for (rule, _), (leaf, found) in zip(stored, read, strict=True):
             faults.extend(found)
             params[rule.flax_path] = leaf
