@@ -92,7 +92,14 @@ def oracles(checkpoint, variant):
     is_small = variant.encoder_hidden_size < 64  # a second thread would only be waited for
     torch.set_num_threads(1 if is_small else 2)
     classes = {"transformers": TransformersOracle, "descript": DescriptOracle}
-    return functools.cache(lambda reference: classes[reference](checkpoint[reference]))
+
+    @functools.cache
+    def load(reference):
+        if reason := missing(reference):
+            pytest.skip(reason)
+        return classes[reference](checkpoint[reference])
+
+    return load
 
 
 @pytest.fixture(scope="module")
