@@ -11,7 +11,7 @@ def add_to(commands) -> None:
     jobs.add_file_options(parser, made=".wav (or .flac, .ogg, .mp3)")
     parser.add_argument(
         "--format",
-        choices=("wav", "flac", "ogg", "mp3"),
+        choices=jobs.AUDIO_FORMATS,
         help="of the audio files (default: wav, or what the suffix of --output says)",
     )
     parser.set_defaults(run=run)
@@ -35,9 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _suffix(options: argparse.Namespace) -> str:
-    from codax.codec.audio import OUTPUT_SUBTYPES
-
     if options.format:
         return f".{options.format}"
     given = options.output.suffix.lower() if options.output else ""
-    return given if given in OUTPUT_SUBTYPES else ".wav"
+    return given if given in jobs.AUDIO_OUTPUTS else ".wav"

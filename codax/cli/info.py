@@ -55,15 +55,7 @@ def _facts_of_file(path: str) -> dict:
 
 
 def _facts_of_model(name: str) -> dict:
-    from codax.configuration import DAC_PRESETS, DacConfig
-    from codax.conversion import resolve_model
-
-    is_preset = name in DAC_PRESETS
-    resolved = resolve_model(name) if not is_preset else name
-    try:
-        config = DacConfig.preset(name) if is_preset else DacConfig.from_pretrained(resolved)
-    except (OSError, ValueError) as error:
-        raise explained(name, error) from error
+    config = _config_of(name)
     return {
         "model": name,
         "sampling_rate": config.sampling_rate,
@@ -75,3 +67,17 @@ def _facts_of_model(name: str) -> dict:
         "latent_width": config.hidden_size,
         "receptive_field": config.receptive_field,
     }
+
+
+def _config_of(name: str):
+    """A preset's needs no file; any other is read from its folder or repository."""
+    from codax.configuration import DAC_PRESETS, DacConfig
+    from codax.conversion import resolve_model
+
+    if name in DAC_PRESETS:
+        return DacConfig.preset(name)
+    resolved = resolve_model(name)
+    try:
+        return DacConfig.from_pretrained(resolved)
+    except (OSError, ValueError) as error:
+        raise explained(name, error) from error

@@ -13,7 +13,9 @@ from huggingface_hub.utils import tqdm
 
 from codax.errors import CodaxError
 
-OUTPUTS = (".wav", ".flac", ".ogg", ".mp3")
+# Of `codax.codec.audio.OUTPUT_SUBTYPES`, which the parser must not take seconds to import.
+AUDIO_FORMATS = ("wav", "flac", "ogg", "mp3")
+AUDIO_OUTPUTS = tuple(f".{name}" for name in AUDIO_FORMATS)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def plan(
     inputs = list(inputs)
     if output is not None and not output.is_dir():
         other = output.suffix.lower()
-        if other != suffix and other in (".dac", *OUTPUTS):
+        if other != suffix and other in (".dac", *AUDIO_OUTPUTS):
             raise CodaxError(f"{output}: ends in {other}, but {suffix} files are written")
     jobs, unreadable = [], []
     for given in inputs:

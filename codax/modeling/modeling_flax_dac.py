@@ -233,7 +233,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         else:
             raise ValueError("decode needs quantized_representation or audio_codes; both are None")
         num_frames = arrays[-1].shape[-1]
-        if self.config.decoded_length(num_frames, padded) < 1:
+        if output_length(self.module.architecture.decoder_convs, num_frames, padded) < 1:
             raise ValueError(f"{num_frames} frames are too few to decode with padded={padded}")
         output = _run(self.module, "decode", self._params_or(params), *arrays, padded=padded)
         if num_samples is not None:
