@@ -13,11 +13,11 @@ from codax.modeling.model_registration import register_models
 
 if TYPE_CHECKING:
     from codax.codec import Audio, AudioCodec
-    from codax.configuration import DAC_PRESETS, DacConfig
+    from codax.configuration import DAC_PRESETS, ENCODEC_PRESETS, DacConfig, EncodecConfig
     from codax.errors import AudioError, CheckpointError, CodaxError, FormatError
-    from codax.feature_extraction import DacFeatureExtractor
+    from codax.feature_extraction import DacFeatureExtractor, EncodecFeatureExtractor
     from codax.formats import EncodedAudio
-    from codax.modeling import FlaxDacModel, FlaxDacModule
+    from codax.modeling import FlaxDacModel, FlaxDacModule, FlaxEncodecModel, FlaxEncodecModule
 
 __version__ = "0.1.0"
 
@@ -25,19 +25,25 @@ _HOMES = {
     "Audio": "codax.codec",
     "AudioCodec": "codax.codec",
     "DAC_PRESETS": "codax.configuration",
+    "ENCODEC_PRESETS": "codax.configuration",
     "DacConfig": "codax.configuration",
+    "EncodecConfig": "codax.configuration",
     "AudioError": "codax.errors",
     "CheckpointError": "codax.errors",
     "CodaxError": "codax.errors",
     "FormatError": "codax.errors",
     "DacFeatureExtractor": "codax.feature_extraction",
+    "EncodecFeatureExtractor": "codax.feature_extraction",
     "EncodedAudio": "codax.formats",
     "FlaxDacModel": "codax.modeling",
     "FlaxDacModule": "codax.modeling",
+    "FlaxEncodecModel": "codax.modeling",
+    "FlaxEncodecModule": "codax.modeling",
 }
 
 __all__ = [
     "DAC_PRESETS",
+    "ENCODEC_PRESETS",
     "Audio",
     "AudioCodec",
     "AudioError",
@@ -45,9 +51,13 @@ __all__ = [
     "CodaxError",
     "DacConfig",
     "DacFeatureExtractor",
+    "EncodecConfig",
+    "EncodecFeatureExtractor",
     "EncodedAudio",
     "FlaxDacModel",
     "FlaxDacModule",
+    "FlaxEncodecModel",
+    "FlaxEncodecModule",
     "FormatError",
 ]
 

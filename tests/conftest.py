@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import unflatten_dict
 
 from codax import DacConfig, DacFeatureExtractor, FlaxDacModel
-from codax.modeling.torch_layout import weight_rules
+from codax.modeling.weight_table import dac_weight_rules
 
 # One odd stride, as in the 16 and 24 kHz models: F frames decode to 10 F - 2 samples.
 TINY_DAC = {
@@ -38,7 +38,7 @@ def _random_params(config):
     generator = np.random.default_rng(0)
     spreads = {"alpha": 0.5, "bias": 0.05, "embedding": 1.0}
     params = {}
-    for rule in weight_rules(config.architecture):
+    for rule in dac_weight_rules(config.architecture):
         leaf = rule.flax_path[-1]
         spread = spreads.get(leaf) or math.prod(rule.flax_shape[:2]) ** -0.5
         if rule.flax_path[:2] == ("decoder", "conv2"):

@@ -1,15 +1,22 @@
 """The configuration of a DAC model, and the architecture that follows from it."""
 
-import inspect
 import math
-import numbers
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from transformers import DacConfig as TransformersDacConfig
 from transformers.utils import logging
 
+from .config_fields import (
+    MOST_CODEBOOKS,
+    CodecConfig,
+    is_int,
+    require_number,
+    require_positive_int,
+    require_power_of_two,
+    require_ratios,
+)
 from .conv_geometry import (
     Conv,
     Group,
@@ -26,13 +33,6 @@ from .conv_geometry import (
 logger = logging.get_logger(__name__)
 
 RESIDUAL_DILATIONS = (1, 3, 9)
-
-# Far beyond any codec: a config.json from elsewhere must not make us list a billion weights.
-MOST_CODEBOOKS = 1024
-MOST_RATIOS = 16
-
-# A config.json states these two as well; the ratios decide.
-DERIVED_FIELDS = ("hop_length", "upsampling_ratios")
 
 DAC_PRESETS = {
     # The released models. Source: the `metadata.kwargs` inside the original weight files of
@@ -61,7 +61,7 @@ DAC_PRESETS = {
 }
 
 
-class DacConfig(TransformersDacConfig):
+class DacConfig(CodecConfig, TransformersDacConfig):
     """transformers' `DacConfig`, validated, with the latent width and all derived facts.
 
     Fields are transformers' own (same names, same config.json), read by its torch `DacModel` too.
@@ -71,6 +71,10 @@ class DacConfig(TransformersDacConfig):
 
     Raises `ValueError` naming the field, its value and what is allowed.
     """
+
+    presets = DAC_PRESETS
+    derived_fields: ClassVar = ("hop_length", "upsampling_ratios")
+    ratios_field = "downsampling_ratios"
 
     def __init__(
         self,
@@ -87,9 +91,9 @@ class DacConfig(TransformersDacConfig):
         hidden_size: int | None = None,
         **kwargs,
     ):
-        _require_ratios(downsampling_ratios)
-        _require_positive_int("encoder_hidden_size", encoder_hidden_size)
-        stated = {name: kwargs.pop(name, None) for name in DERIVED_FIELDS}
+        require_ratios("downsampling_ratios", downsampling_ratios)
+        require_positive_int("encoder_hidden_size", encoder_hidden_size)
+        stated = {name: kwargs.pop(name, None) for name in self.derived_fields}
         super().__init__(
             encoder_hidden_size=encoder_hidden_size,
             downsampling_ratios=list(downsampling_ratios),
@@ -108,40 +112,6 @@ class DacConfig(TransformersDacConfig):
         self._ignore_if_stated_otherwise(stated)
         self.validate()
 
-    @classmethod
-    def from_dict(cls, config_dict: dict, **kwargs):
-        """As transformers', which sets `kwargs` on the finished object: here they are validated.
-
-        The facts derived from the ratios follow from the overriding ones.
-        """
-        known = {*inspect.signature(cls).parameters, *DERIVED_FIELDS} - {"kwargs"}
-        overrides = {name: kwargs.pop(name) for name in known & set(kwargs)}
-        kept = dict(config_dict)
-        if "downsampling_ratios" in overrides:
-            for name in DERIVED_FIELDS:
-                kept.pop(name, None)
-        return super().from_dict({**kept, **overrides}, **kwargs)
-
-    @classmethod
-    def preset(cls, name: str) -> "DacConfig":
-        """The configuration of a released model: one of `DAC_PRESETS`."""
-        if name not in DAC_PRESETS:
-            raise ValueError(f"unknown preset {name!r}; the presets are {', '.join(DAC_PRESETS)}")
-        return cls(**DAC_PRESETS[name])
-
-    @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """As transformers, which takes a missing config.json for one without fields."""
-        try:
-            fields, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        except TypeError as error:
-            raise ValueError(
-                f"{pretrained_model_name_or_path}: config.json is no object"
-            ) from error
-        if not fields:
-            raise OSError(f"{pretrained_model_name_or_path}: has no config.json")
-        return fields, unused
-
     def validate(self) -> None:
         """Raise `ValueError` for the first field whose value no DAC model can have."""
         for field in (
@@ -153,12 +123,10 @@ class DacConfig(TransformersDacConfig):
             "codebook_dim",
             "sampling_rate",
         ):
-            _require_positive_int(field, getattr(self, field))
-        _require_ratios(self.downsampling_ratios)
-        if self.n_codebooks > MOST_CODEBOOKS:
-            raise ValueError(f"n_codebooks={self.n_codebooks} must be at most {MOST_CODEBOOKS}")
-        if self.codebook_size & (self.codebook_size - 1):
-            raise ValueError(f"codebook_size={self.codebook_size} must be a power of two")
+            require_positive_int(field, getattr(self, field))
+        require_ratios("downsampling_ratios", self.downsampling_ratios)
+        require_positive_int("n_codebooks", self.n_codebooks, MOST_CODEBOOKS)
+        require_power_of_two("codebook_size", self.codebook_size)
         halvings = len(self.downsampling_ratios)
         if self.decoder_hidden_size % 2**halvings:
             raise ValueError(
@@ -170,7 +138,7 @@ class DacConfig(TransformersDacConfig):
             ("commitment_loss_weight", sys.float_info.max),
             ("codebook_loss_weight", sys.float_info.max),
         ):
-            _require_number(field, getattr(self, field), largest)
+            require_number(field, getattr(self, field), largest)
 
     def _ignore_if_stated_otherwise(self, stated: dict) -> None:
         """Derived facts may be stated in a config.json; the ratios decide, and a conflict is told.
@@ -212,7 +180,7 @@ class DacConfig(TransformersDacConfig):
         """`n_quantizers`, or all for None. Raises `ValueError` outside 1 to `n_codebooks`."""
         if n_quantizers is None:
             return self.n_codebooks
-        if not _is_int(n_quantizers) or not 1 <= n_quantizers <= self.n_codebooks:
+        if not is_int(n_quantizers) or not 1 <= n_quantizers <= self.n_codebooks:
             raise ValueError(
                 f"n_quantizers={n_quantizers!r} must be an integer from 1 to {self.n_codebooks}"
             )
@@ -292,17 +260,17 @@ def _encoder_layers(config: DacConfig) -> tuple[Layer, ...]:
             2 * channels,
             kernel_size=2 * stride,
             stride=stride,
-            padding=math.ceil(stride / 2),
+            padding=(math.ceil(stride / 2),) * 2,
         )
         blocks.append(
             Group(str(index), (*_residual_units(channels), Snake("snake1", channels), downsampling))
         )
         channels *= 2
     return (
-        Conv("conv1", 1, config.encoder_hidden_size, kernel_size=7, padding=3),
+        Conv("conv1", 1, config.encoder_hidden_size, kernel_size=7, padding=(3, 3)),
         Group("block", tuple(blocks)),
         Snake("snake1", channels),
-        Conv("conv2", channels, config.hidden_size, kernel_size=3, padding=1),
+        Conv("conv2", channels, config.hidden_size, kernel_size=3, padding=(1, 1)),
     )
 
 
@@ -317,17 +285,19 @@ def _decoder_layers(config: DacConfig) -> tuple[Layer, ...]:
             channels // 2,
             kernel_size=2 * stride,
             stride=stride,
-            padding=math.ceil(stride / 2),
+            padding=(math.ceil(stride / 2),) * 2,
             transposed=True,
         )
         snake = Snake("snake1", channels)
         channels //= 2
         blocks.append(Group(str(index), (snake, upsampling, *_residual_units(channels))))
     return (
-        Conv("conv1", config.hidden_size, config.decoder_hidden_size, kernel_size=7, padding=3),
+        Conv(
+            "conv1", config.hidden_size, config.decoder_hidden_size, kernel_size=7, padding=(3, 3)
+        ),
         Group("block", tuple(blocks)),
         Snake("snake1", channels),
-        Conv("conv2", channels, 1, kernel_size=7, padding=3),
+        Conv("conv2", channels, 1, kernel_size=7, padding=(3, 3)),
         Tanh(),
     )
 
@@ -344,7 +314,7 @@ def _residual_units(channels: int) -> tuple[Group, ...]:
                     channels,
                     kernel_size=7,
                     dilation=dilation,
-                    padding=3 * dilation,
+                    padding=(3 * dilation,) * 2,
                 ),
                 Snake("snake2", channels),
                 Conv("conv2", channels, channels, kernel_size=1),
@@ -353,27 +323,3 @@ def _residual_units(channels: int) -> tuple[Group, ...]:
         )
         for index, dilation in enumerate(RESIDUAL_DILATIONS, start=1)
     )
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _require_positive_int(field: str, value: Any) -> None:
-    if not _is_int(value) or value < 1:
-        raise ValueError(f"{field}={value!r} must be a positive integer")
-
-
-def _require_ratios(ratios: object) -> None:
-    if not isinstance(ratios, (list, tuple)) or not ratios:
-        raise ValueError(f"downsampling_ratios={ratios!r} must be a list of positive integers")
-    if len(ratios) > MOST_RATIOS:
-        raise ValueError(f"downsampling_ratios has {len(ratios)} entries, at most {MOST_RATIOS}")
-    for ratio in ratios:
-        _require_positive_int("downsampling_ratios: an entry", ratio)
-
-
-def _require_number(field: str, value: Any, largest: float) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= largest:
-        raise ValueError(f"{field}={value!r} must be a number from 0 to {largest:g}")

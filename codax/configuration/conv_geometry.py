@@ -14,9 +14,15 @@ from dataclasses import dataclass
 class Conv:
     """One convolution over time, or a transposed one.
 
-    `padding` zeros are put on both sides (of a transposed convolution: cropped from both sides of
-    its full output). A transposed convolution has kernel_size == 2 * stride, as in every codec
-    here: an output sample sees two frames, so it is one matrix product and an overlap-add.
+    padding: samples put on the left and on the right (of a transposed convolution: cropped from the
+        left and the right of its full output).
+    pad_mode: what is put there: "zeros", or "reflect", the signal mirrored at its ends.
+    completes_stride: the right gets as many samples more as complete the last stride, so that n
+        samples make ceil(n / stride) frames.
+    time_group_norm: the output is normalised over time and channels together (before cropping).
+
+    A transposed convolution has kernel_size == 2 * stride, as in every codec here: an output sample
+    sees two frames, so it is one matrix product and an overlap-add.
     """
 
     name: str
@@ -25,8 +31,11 @@ class Conv:
     kernel_size: int
     stride: int = 1
     dilation: int = 1
-    padding: int = 0
+    padding: tuple[int, int] = (0, 0)
     transposed: bool = False
+    pad_mode: str = "zeros"
+    completes_stride: bool = False
+    time_group_norm: bool = False
 
     def __post_init__(self):
         if self.transposed and self.kernel_size != 2 * self.stride:
@@ -45,20 +54,21 @@ class Conv:
 
         Source of the formula: torch.nn.Conv1d and torch.nn.ConvTranspose1d, section "Shape".
         """
-        padding = self.padding if padded else 0
+        padding = sum(self.padding) if padded else 0
         if self.transposed:
-            return (length - 1) * self.stride + self.span + 1 - 2 * padding
-        return (length + 2 * padding - self.span - 1) // self.stride + 1
+            return (length - 1) * self.stride + self.span + 1 - padding
+        beyond_first = length + padding - self.span - 1
+        if padded and self.completes_stride:
+            beyond_first += self.stride - 1
+        return beyond_first // self.stride + 1
 
     def input_span(self, start: int, stop: int) -> tuple[int, int]:
         """The half-open range of inputs that the outputs [start, stop) are computed from."""
+        left = self.padding[0]
         if self.transposed:
-            first = -((self.span - start - self.padding) // self.stride)
-            return first, (stop - 1 + self.padding) // self.stride + 1
-        return (
-            start * self.stride - self.padding,
-            (stop - 1) * self.stride - self.padding + self.span + 1,
-        )
+            first = -((self.span - start - left) // self.stride)
+            return first, (stop - 1 + left) // self.stride + 1
+        return start * self.stride - left, (stop - 1) * self.stride - left + self.span + 1
 
 
 @dataclass(frozen=True)
@@ -75,15 +85,33 @@ class Tanh:
 
 
 @dataclass(frozen=True)
+class Elu:
+    """The activation x for x > 0, exp(x) - 1 otherwise; it has no weights and so no name."""
+
+
+@dataclass(frozen=True)
+class Lstm:
+    """A stack of LSTM layers, each `size` wide, running forward in time."""
+
+    name: str
+    size: int
+    num_layers: int
+
+
+@dataclass(frozen=True)
 class Group:
-    """Layers in sequence under one name; `residual` adds the group's input to its output."""
+    """Layers in sequence under one name.
+
+    residual: the group's input is added to its output, by way of `shortcut` where there is one.
+    """
 
     name: str
     layers: tuple["Layer", ...]
     residual: bool = False
+    shortcut: "Layer | None" = None
 
 
-Layer = Conv | Snake | Tanh | Group
+Layer = Conv | Snake | Tanh | Elu | Lstm | Group
 
 
 def named_layers(layers: Iterable[Layer], path: tuple[str, ...] = ()) -> Iterator[tuple]:
@@ -91,12 +119,18 @@ def named_layers(layers: Iterable[Layer], path: tuple[str, ...] = ()) -> Iterato
     for layer in layers:
         if isinstance(layer, Group):
             yield from named_layers(layer.layers, (*path, layer.name))
-        elif not isinstance(layer, Tanh):
+            if layer.shortcut is not None:
+                yield from named_layers((layer.shortcut,), (*path, layer.name))
+        elif not isinstance(layer, Tanh | Elu):
             yield (*path, layer.name), layer
 
 
 def convolutions(layers: Iterable[Layer]) -> tuple[Conv, ...]:
-    """The convolutions of a network, in the order in which signal passes."""
+    """The convolutions of a network, in the order in which signal passes.
+
+    Those of shortcuts are among them, though they lie beside the path: with one tap and a stride of
+    1 they leave every length and span as it is.
+    """
     return tuple(layer for _, layer in named_layers(layers) if isinstance(layer, Conv))
 
 

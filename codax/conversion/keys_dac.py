@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 
 from codax.configuration.configuration_dac import DacArchitecture
 from codax.configuration.conv_geometry import Conv, Group, Layer, Snake
-from codax.modeling.torch_layout import WeightRule, weight_rules
+from codax.modeling.weight_table import WeightRule, dac_weight_rules
 
 QUANTIZER_MODULES = ("in_proj", "codebook", "out_proj")
 
@@ -58,9 +58,9 @@ def _steps(layers: Iterable[Layer]) -> Iterator[tuple[str, Layer]]:
 
 
 def original_weight_rules(architecture: DacArchitecture) -> tuple[WeightRule, ...]:
-    """`weight_rules` with the original's keys in place of transformers'."""
+    """`dac_weight_rules` with the original's keys in place of transformers'."""
     modules = original_modules(architecture)
-    return tuple(_renamed(rule, modules) for rule in weight_rules(architecture))
+    return tuple(_renamed(rule, modules) for rule in dac_weight_rules(architecture))
 
 
 def _renamed(rule: WeightRule, modules: dict[str, str]) -> WeightRule:

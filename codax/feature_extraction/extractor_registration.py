@@ -5,20 +5,26 @@ from transformers.models.auto.feature_extraction_auto import (
     AutoFeatureExtractor,
 )
 from transformers.models.dac.configuration_dac import DacConfig
+from transformers.models.encodec.configuration_encodec import EncodecConfig
 
 from .feature_extraction_dac import DacFeatureExtractor
+from .feature_extraction_encodec import EncodecFeatureExtractor
+
+EXTRACTORS = {DacConfig: DacFeatureExtractor, EncodecConfig: EncodecFeatureExtractor}
 
 
 def register_feature_extractors() -> None:
-    """Make `AutoFeatureExtractor` and `AutoProcessor` give codax's extractor for DAC.
+    """Make `AutoFeatureExtractor` and `AutoProcessor` give codax's extractors.
 
-    Two steps, for the two ways in which a folder may call for it:
+    Two steps, for the two ways in which a folder may call for one:
 
     - preprocessor_config.json names its class. transformers looks the name up in its table of
       built-in classes first and among registered ones only if it is not there, so the entry leaves
-      the table. (The entry of xcodec has the same name, but its module holds no such class, so
-      transformers passes on, and xcodec's files get this class too, with the same outputs.)
+      the table. (The entries of xcodec and musicgen have the same names, but their modules hold no
+      such class, so transformers passes on, and their files get these classes too, with the same
+      outputs.)
     - preprocessor_config.json names no class: the class of the model's config decides.
     """
-    FEATURE_EXTRACTOR_MAPPING_NAMES.pop("dac", None)
-    AutoFeatureExtractor.register(DacConfig, DacFeatureExtractor, exist_ok=True)
+    for config_class, extractor_class in EXTRACTORS.items():
+        FEATURE_EXTRACTOR_MAPPING_NAMES.pop(config_class.model_type, None)
+        AutoFeatureExtractor.register(config_class, extractor_class, exist_ok=True)

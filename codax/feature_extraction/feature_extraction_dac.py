@@ -1,6 +1,5 @@
 """Audio in, DAC model inputs out."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -14,11 +13,15 @@ from transformers.utils.generic import PaddingStrategy, TensorType
 
 from codax.errors import AudioError
 
-from .audio_input import as_float_audio
-from .loudness import MIN_LOUDNESS_LUFS, gain_to_loudness, limit_peak, measure_loudness
-from .resampling import resample
-
-_MAX_INTERLEAVED_CHANNELS = 8  # [T, C] with so few columns is taken for channels last
+from .clips import (
+    as_clips,
+    at_loudness,
+    at_rate,
+    loudness_target,
+    padding_strategy,
+    positive_integer,
+    with_channel_counts,
+)
 
 
 class _CodecConfig(Protocol):
@@ -67,13 +70,13 @@ class DacFeatureExtractor(TransformersDacFeatureExtractor):
             )
         super().__init__(
             feature_size=1,
-            sampling_rate=_positive_integer("sampling_rate", sampling_rate),
+            sampling_rate=positive_integer("sampling_rate", sampling_rate),
             padding_value=padding_value,
-            hop_length=_positive_integer("hop_length", hop_length),
+            hop_length=positive_integer("hop_length", hop_length),
             **kwargs,
         )
         self.resample = resample
-        self.loudness = _loudness_target(loudness)
+        self.loudness = loudness_target(loudness)
 
     @classmethod
     def from_config(cls, config: _CodecConfig, **kwargs: Any) -> "DacFeatureExtractor":
@@ -127,11 +130,11 @@ class DacFeatureExtractor(TransformersDacFeatureExtractor):
         `resample`, and where `max_length` is missing or leaves lengths that differ.
         """
         may_resample = self.resample if resample is None else resample
-        target_lufs = self.loudness if loudness is None else _loudness_target(loudness)
+        target_lufs = self.loudness if loudness is None else loudness_target(loudness)
 
-        clips = self._to_model_rate(_as_clips(raw_audio), sampling_rate, may_resample)
+        clips = at_rate(as_clips(raw_audio), sampling_rate, self.sampling_rate, may_resample)
         if target_lufs is not None:
-            clips = [self._to_loudness(clip, target_lufs) for clip in clips]
+            clips = [at_loudness(clip, self.sampling_rate, target_lufs) for clip in clips]
         items = [channel for clip in clips for channel in clip]
         items, padding_arguments = self._fit_lengths(items, padding, truncation, max_length)
         features = super().__call__(
@@ -140,23 +143,7 @@ class DacFeatureExtractor(TransformersDacFeatureExtractor):
             return_tensors=return_tensors,
             sampling_rate=None if sampling_rate is None else self.sampling_rate,
         )
-        return _with_channel_counts(features, clips, return_tensors)
-
-    def _to_model_rate(
-        self, clips: list[np.ndarray], sampling_rate: int | None, may_resample: bool
-    ) -> list[np.ndarray]:
-        if sampling_rate is None or sampling_rate == self.sampling_rate:
-            return clips
-        if not may_resample:
-            raise AudioError(
-                f"the audio is sampled at {sampling_rate} Hz, but the model takes "
-                f"{self.sampling_rate} Hz; resample=True converts it"
-            )
-        return [resample(clip, sampling_rate, self.sampling_rate) for clip in clips]
-
-    def _to_loudness(self, clip: np.ndarray, target_lufs: float) -> np.ndarray:
-        current_lufs = measure_loudness(clip, self.sampling_rate)
-        return limit_peak(clip * gain_to_loudness(current_lufs, target_lufs))
+        return with_channel_counts(features, clips, return_tensors)
 
     def _fit_lengths(
         self,
@@ -166,9 +153,9 @@ class DacFeatureExtractor(TransformersDacFeatureExtractor):
         max_length: int | None,
     ) -> tuple[list[np.ndarray], dict[str, Any]]:
         """Cut the items [T], and say how transformers is to pad them."""
-        strategy = _padding_strategy(padding)
+        strategy = padding_strategy(padding)
         if truncation or strategy is PaddingStrategy.MAX_LENGTH:
-            limit = self._whole_hops(_positive_integer("max_length", max_length))
+            limit = self._whole_hops(positive_integer("max_length", max_length))
             if truncation:
                 items = [item[:limit] for item in items]
             if strategy is PaddingStrategy.MAX_LENGTH:
@@ -184,37 +171,6 @@ class DacFeatureExtractor(TransformersDacFeatureExtractor):
         return -(-num_samples // self.hop_length) * self.hop_length
 
 
-def _as_clips(raw_audio: ArrayLike | Sequence[ArrayLike]) -> list[np.ndarray]:
-    """Check and convert: one clip or a list of clips -> float32 [C, T] each."""
-    if not isinstance(raw_audio, list | tuple):
-        return [_as_clip(raw_audio, "raw_audio")]
-    if not raw_audio:
-        raise AudioError("raw_audio is empty: there is no clip in it")
-    first = raw_audio[0]
-    if not isinstance(first, list | tuple) and getattr(first, "ndim", 0) == 0:
-        return [_as_clip(raw_audio, "raw_audio")]
-    return [_as_clip(clip, f"raw_audio[{index}]") for index, clip in enumerate(raw_audio)]
-
-
-def _as_clip(audio: Any, name: str) -> np.ndarray:
-    """Convert one clip [T] or [C, T] -> float32 [C, T]."""
-    samples = as_float_audio(audio, name)
-    if samples.ndim == 1:
-        return samples[np.newaxis]
-    if samples.ndim != 2 or len(samples) == 0:
-        raise AudioError(
-            f"{name}: shape {samples.shape} is not one clip, [num_samples] or "
-            "[channels, num_samples]; several clips go into a list"
-        )
-    num_rows, num_columns = samples.shape
-    if 1 <= num_columns <= _MAX_INTERLEAVED_CHANNELS and num_rows > num_columns:
-        raise AudioError(
-            f"{name}: shape {samples.shape} looks like channels last; "
-            f"transpose it (audio.T) to [channels, num_samples]: {samples.T.shape}"
-        )
-    return samples
-
-
 def _refuse_ragged(items: list[np.ndarray], max_length: int) -> None:
     """transformers leaves clips above max_length as long as they are, and cannot stack those."""
     lengths = {max(len(item), max_length) for item in items}
@@ -223,41 +179,3 @@ def _refuse_ragged(items: list[np.ndarray], max_length: int) -> None:
             f"clips of up to {max(lengths)} samples exceed the {max_length} of padding="
             "'max_length'; use truncation=True or padding='longest'"
         )
-
-
-def _with_channel_counts(
-    features: BatchFeature, clips: list[np.ndarray], return_tensors: str | TensorType | None
-) -> BatchFeature:
-    """Add `num_channels` where clips are not all mono.
-
-    A new BatchFeature, since transformers leaves an attribute `input_values` on its own that is a
-    NumPy array whatever `return_tensors` says; here `inputs.input_values` is the item.
-    """
-    items = dict(features)
-    if any(len(clip) > 1 for clip in clips):
-        items["num_channels"] = np.array([len(clip) for clip in clips], dtype=np.int32)
-    return BatchFeature(items, tensor_type=return_tensors)
-
-
-def _padding_strategy(padding: bool | str | PaddingStrategy | None) -> PaddingStrategy:
-    if padding is None or padding is True:
-        return PaddingStrategy.LONGEST
-    return PaddingStrategy(padding) if padding else PaddingStrategy.DO_NOT_PAD
-
-
-def _positive_integer(name: str, value: Any) -> int:
-    try:
-        integer = operator.index(value)
-    except TypeError:
-        integer = 0
-    if integer < 1 or isinstance(value, bool):
-        raise AudioError(f"{name} is {value!r}; it must be a positive integer")
-    return integer
-
-
-def _loudness_target(loudness: float | None) -> float | None:
-    if loudness is not None and not MIN_LOUDNESS_LUFS <= loudness <= 0:
-        raise AudioError(
-            f"loudness is {loudness}; a target lies from {MIN_LOUDNESS_LUFS:.0f} to 0 LUFS"
-        )
-    return loudness

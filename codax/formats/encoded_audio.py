@@ -20,19 +20,29 @@ MAX_FRAME_S = 1.0
 hold. It bounds what a file of a few bytes can make a decoder allocate."""
 
 
+MAX_CHANNELS = 256
+"""Of one stream; codecs have 1 or 2."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedAudio:
     """One clip as codes, with what is needed to give back its length, rate and loudness.
 
-    codes: int32 [C, K, F], C channels (each coded alone), K codebooks, F frames. Any integer array
-        is taken and converted.
+    codes: int32 [N, K, F], N streams, K codebooks, F frames. Any integer array is taken and
+        converted. DAC codes each channel as a stream of its own, EnCodec all channels as one.
     sampling_rate: Hz, of the original audio before any resampling.
     num_samples: length of the original at that rate.
     input_db: loudness of the original in LUFS (ITU-R BS.1770), jointly over the channels. A tuple
-        of C where every channel was measured and normalised alone. None: do not rescale the output.
-    chunk_frames: frames in one independently coded chunk; F for a clip that was coded in one piece.
+        of N where every stream was measured and normalised alone. None: do not rescale the output.
+    chunk_frames: frames in one independently coded chunk; F for a clip that was coded in one piece,
+        which None stands for.
     padding: True where the convolutions were zero-padded, False for the unpadded chunks of the
         original chunked compression (docs/formats.md, "Chunks").
+    channels_per_stream: how many channels of audio one stream decodes to.
+    segment_frames: frames of the overlapping segments that EnCodec's 48 kHz model codes, one after
+        the other in `codes`. None: one segment.
+    scales: float32 [N, S], by which each of S segments is multiplied when it is decoded, or None.
+    model: which model made the codes: a preset's name, a Hub id or a folder. None: not known.
 
     Raises `FormatError` for anything else, naming the field, its value and what is allowed.
     """
@@ -40,28 +50,41 @@ class EncodedAudio:
     codes: np.ndarray
     sampling_rate: int
     num_samples: int
-    input_db: float | tuple[float, ...] | None
-    chunk_frames: int
-    padding: bool
+    input_db: float | tuple[float, ...] | None = None
+    chunk_frames: int | None = None
+    padding: bool = True
+    channels_per_stream: int = 1
+    segment_frames: tuple[int, ...] | None = None
+    scales: np.ndarray | None = None
+    model: str | None = None
 
     def __post_init__(self) -> None:
         checked = {
             "codes": _checked_codes(self.codes),
             "sampling_rate": _checked_int("sampling_rate", self.sampling_rate, MAX_SAMPLING_RATE),
         }
-        channels, _, num_frames = checked["codes"].shape
+        streams, _, num_frames = checked["codes"].shape
         longest = int(num_frames * MAX_FRAME_S * checked["sampling_rate"])
         checked["num_samples"] = _checked_int("num_samples", self.num_samples, longest)
-        checked["chunk_frames"] = _checked_int("chunk_frames", self.chunk_frames, num_frames)
-        checked["input_db"] = _checked_loudness(self.input_db, channels)
+        chunk_frames = num_frames if self.chunk_frames is None else self.chunk_frames
+        checked["chunk_frames"] = _checked_int("chunk_frames", chunk_frames, num_frames)
+        checked["input_db"] = _checked_loudness(self.input_db, streams)
         if not isinstance(self.padding, bool):
             raise FormatError(f"padding is {self.padding!r}, allowed: True or False")
+        checked["channels_per_stream"] = _checked_int(
+            "channels_per_stream", self.channels_per_stream, MAX_CHANNELS
+        )
+        checked["segment_frames"] = _checked_segments(self.segment_frames, num_frames)
+        segments = 1 if self.segment_frames is None else len(self.segment_frames)
+        checked["scales"] = _checked_scales(self.scales, (streams, segments))
+        if self.model is not None and not (isinstance(self.model, str) and self.model):
+            raise FormatError(f"model is {self.model!r}, allowed: a name, or None")
         for field, value in checked.items():
             object.__setattr__(self, field, value)
 
     @property
     def channels(self) -> int:
-        return self.codes.shape[0]
+        return self.codes.shape[0] * self.channels_per_stream
 
     @property
     def num_codebooks(self) -> int:
@@ -115,10 +138,11 @@ class EncodedAudio:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EncodedAudio):
             return NotImplemented
-        return np.array_equal(self.codes, other.codes) and all(
-            getattr(self, field.name) == getattr(other, field.name)
+        return all(
+            np.array_equal(getattr(self, field.name), getattr(other, field.name))
+            if field.name in ("codes", "scales")
+            else getattr(self, field.name) == getattr(other, field.name)
             for field in dataclasses.fields(self)
-            if field.name != "codes"
         )
 
     # Equal by content, and an array cannot be hashed.
@@ -140,6 +164,30 @@ def _checked_codes(codes: np.ndarray) -> np.ndarray:
             f"codes reach from {smallest} to {largest}, allowed: 0 to {np.iinfo(np.int32).max}"
         )
     return np.array(codes, np.int32, order="C")
+
+
+def _checked_segments(frames: tuple[int, ...] | None, num_frames: int) -> tuple[int, ...] | None:
+    if frames is None:
+        return None
+    if not isinstance(frames, tuple) or not frames:
+        raise FormatError(
+            f"segment_frames is {frames!r}, allowed: a tuple of frame counts, or None"
+        )
+    checked = tuple(_checked_int("segment_frames: an entry", one, num_frames) for one in frames)
+    if sum(checked) != num_frames:
+        raise FormatError(f"segment_frames add up to {sum(checked)}, allowed: {num_frames}")
+    return checked
+
+
+def _checked_scales(scales: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray | None:
+    if scales is None:
+        return None
+    scales = np.array(scales, np.float32)
+    if scales.shape != shape:
+        raise FormatError(f"scales have shape {scales.shape}, allowed: {shape}, streams, segments")
+    if not (np.isfinite(scales) & (scales >= 0)).all():
+        raise FormatError("scales hold negative or non-finite values, allowed: 0 and above")
+    return scales
 
 
 def _checked_int(name: str, value: int, largest: int) -> int:

@@ -5,3 +5,12 @@ from codax.modeling.modeling_flax_dac import FlaxDacEncoderOutput as FlaxDacEnco
 from codax.modeling.modeling_flax_dac import FlaxDacModel as FlaxDacModel
 from codax.modeling.modeling_flax_dac import FlaxDacModule as FlaxDacModule
 from codax.modeling.modeling_flax_dac import FlaxDacOutput as FlaxDacOutput
+from codax.modeling.modeling_flax_encodec import (
+    FlaxEncodecDecoderOutput as FlaxEncodecDecoderOutput,
+)
+from codax.modeling.modeling_flax_encodec import (
+    FlaxEncodecEncoderOutput as FlaxEncodecEncoderOutput,
+)
+from codax.modeling.modeling_flax_encodec import FlaxEncodecModel as FlaxEncodecModel
+from codax.modeling.modeling_flax_encodec import FlaxEncodecModule as FlaxEncodecModule
+from codax.modeling.modeling_flax_encodec import FlaxEncodecOutput as FlaxEncodecOutput

@@ -11,7 +11,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from codax.configuration.conv_geometry import Conv, Group, Layer, Snake, Tanh
+from codax.configuration.conv_geometry import (
+    Conv,
+    Elu,
+    Group,
+    Layer,
+    Lstm,
+    Snake,
+    Tanh,
+    convolutions,
+)
+
+from .conv_padding import needs_own_padding, pad_for, without_rest
+from .lstm import FlaxLstm
 
 FEATURES_LAST = ("NWC", "WIO", "NWC")
 
@@ -38,30 +50,39 @@ def uniform_by_fan_in(key, shape, fan_in, dtype=jnp.float32):
 
 
 class FlaxConv(nn.Module):
-    """A convolution over time. Parameters: kernel [K, C_in, C_out], bias [C_out]."""
+    """A convolution over time. Parameters: kernel [K, C_in, C_out], bias [C_out]; its norm's."""
 
     conv: Conv
     dtype: jnp.dtype
     precision: lax.Precision
 
     @nn.compact
-    def __call__(self, hidden, padded: bool = True):
-        """[B, T, C_in] -> [B, T', C_out]; without padding where `padded` is False."""
+    def __call__(self, hidden, padded: bool = True, lengths=None):
+        """[B, T, C_in] -> [B, T', C_out]; without padding where `padded` is False.
+
+        lengths: int [B], of items that are shorter than T: each comes out as it would alone.
+        """
         conv = self.conv
         shape = (conv.kernel_size, conv.in_channels, conv.out_channels)
         kernel = self.param("kernel", uniform_by_fan_in, shape, shape[0] * shape[1])
         bias = self.param("bias", nn.initializers.zeros, (conv.out_channels,))
-        padding = conv.padding if padded else 0
+        padding = conv.padding if padded else (0, 0)
+        if padded and needs_own_padding(conv, lengths):
+            hidden, padding = pad_for(conv, hidden, lengths), (0, 0)
         hidden = lax.conv_general_dilated(
             hidden.astype(self.dtype),
             kernel.astype(self.dtype),
             window_strides=(conv.stride,),
-            padding=((padding, padding),),
+            padding=(padding,),
             rhs_dilation=(conv.dilation,),
             dimension_numbers=FEATURES_LAST,
             precision=self.precision,
         )
-        return hidden + bias.astype(self.dtype)
+        hidden = hidden + bias.astype(self.dtype)
+        if not conv.time_group_norm:
+            return hidden
+        lengths_out = None if lengths is None else conv.output_length(lengths, padded)
+        return FlaxTimeGroupNorm(conv.out_channels, name="norm")(hidden, lengths_out)
 
 
 class FlaxConvTranspose(nn.Module):
@@ -72,12 +93,12 @@ class FlaxConvTranspose(nn.Module):
         frame 0   [ head | tail ]
         frame 1          [ head | tail ]
         frame 2                 [ head | tail ]
-        output    [  s   |  s   |  s   |  s   ]    then `padding` samples are cropped at both ends
+        output    [  s   |  s   |  s   |  s   ]    then `padding` samples are cropped at the ends
 
     So s output samples are a convolution of two taps, the tail of the frame before and the head of
     this one, with s * C_out channels. XLA's own route (lhs_dilation) multiplies by the inserted
     zeros, and adding up the halves afterwards costs three more passes through memory.
-    Parameters: kernel [2, C_in, s * C_out], tail first; bias [C_out].
+    Parameters: kernel [2, C_in, s * C_out], tail first; bias [C_out]; its norm's.
     """
 
     conv: Conv
@@ -85,12 +106,14 @@ class FlaxConvTranspose(nn.Module):
     precision: lax.Precision
 
     @nn.compact
-    def __call__(self, hidden, padded: bool = True):
-        """[B, F, C_in] -> [B, (F + 1) * stride - 2 * padding, C_out]."""
+    def __call__(self, hidden, padded: bool = True, lengths=None):
+        """[B, F, C_in] -> [B, (F + 1) * stride - padding, C_out]; `lengths` as in `FlaxConv`."""
         conv = self.conv
         shape = (2, conv.in_channels, conv.stride * conv.out_channels)
         kernel = self.param("kernel", uniform_by_fan_in, shape, 2 * conv.in_channels)
         bias = self.param("bias", nn.initializers.zeros, (conv.out_channels,))
+        if lengths is not None:
+            hidden = without_rest(hidden, lengths)
         samples = lax.conv_general_dilated(
             hidden.astype(self.dtype),
             kernel.astype(self.dtype),
@@ -100,9 +123,42 @@ class FlaxConvTranspose(nn.Module):
             precision=self.precision,
         )
         samples = samples.reshape(samples.shape[0], -1, conv.out_channels)
-        cropped = conv.padding if padded else 0
-        samples = samples[:, cropped : samples.shape[1] - cropped]
-        return samples + bias.astype(self.dtype)
+        samples = samples + bias.astype(self.dtype)
+        if conv.time_group_norm:
+            full_lengths = None if lengths is None else conv.output_length(lengths, padded=False)
+            samples = FlaxTimeGroupNorm(conv.out_channels, name="norm")(samples, full_lengths)
+        left, right = conv.padding if padded else (0, 0)
+        return samples[:, left : samples.shape[1] - right]
+
+
+class FlaxTimeGroupNorm(nn.Module):
+    """Normalisation over time and channels together. Parameters: scale [C], bias [C].
+
+    torch.nn.GroupNorm with one group. Computed in float32.
+    """
+
+    channels: int
+    EPSILON: ClassVar = 1e-5
+
+    @nn.compact
+    def __call__(self, hidden, lengths=None):
+        """[B, T, C] -> [B, T, C], in the dtype that came in; statistics over `lengths` int [B]."""
+        scale = self.param("scale", nn.initializers.ones, (self.channels,))
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        signal = hidden.astype(jnp.float32)
+        mean = _mean_over_item(signal, lengths)
+        centred = signal - mean
+        variance = _mean_over_item(centred * centred, lengths)
+        normalised = centred * lax.rsqrt(variance + self.EPSILON)
+        return (normalised * scale + bias).astype(hidden.dtype)
+
+
+def _mean_over_item(signal, lengths):
+    """float32 [B, T, C] -> [B, 1, 1], the mean over the first `lengths` of T and all of C."""
+    if lengths is None:
+        return jnp.mean(jnp.mean(signal, axis=2, keepdims=True), axis=1, keepdims=True)
+    sums = jnp.sum(without_rest(signal, lengths).mean(axis=2), axis=1)
+    return (sums / jnp.maximum(lengths, 1))[:, None, None]
 
 
 class FlaxSnake(nn.Module):
@@ -148,29 +204,47 @@ class FlaxLayers(nn.Module):
     dtype: jnp.dtype
     precision: lax.Precision
     residual: bool = False
+    shortcut: Layer | None = None
 
     CONV_MODULES: ClassVar = {False: FlaxConv, True: FlaxConvTranspose}
 
     @nn.compact
-    def __call__(self, hidden, padded: bool = True):
-        """[B, T, C] -> [B, T', C']; without padding in any convolution where `padded` is False."""
-        entered = hidden
-        for layer in self.layers:
-            hidden = self._run(layer, hidden, padded)
-        return _crop_centre(entered, hidden.shape[1]) + hidden if self.residual else hidden
+    def __call__(self, hidden, padded: bool = True, lengths=None):
+        """[B, T, C] -> [B, T', C']; without padding in any convolution where `padded` is False.
 
-    def _run(self, layer: Layer, hidden, padded: bool):
+        lengths: int [B], of items that are shorter than T: each comes out as it would alone, up to
+            its own length; what follows is arbitrary.
+        """
+        entered, entered_lengths = hidden, lengths
+        for layer in self.layers:
+            hidden = self._run(layer, hidden, padded, lengths)
+            if lengths is not None:
+                for conv in convolutions((layer,)):
+                    lengths = conv.output_length(lengths, padded)
+        if not self.residual:
+            return hidden
+        if self.shortcut is not None:
+            entered = self._run(self.shortcut, entered, padded, entered_lengths)
+        return _crop_centre(entered, hidden.shape[1]) + hidden
+
+    def _run(self, layer: Layer, hidden, padded: bool, lengths):
         match layer:
             case Conv(name=name, transposed=transposed):
                 module = self.CONV_MODULES[transposed](layer, self.dtype, self.precision, name=name)
-                return module(hidden, padded)
-            case Group(name, layers, residual):
-                group = FlaxLayers(layers, self.dtype, self.precision, residual, name=name)
-                return group(hidden, padded)
+                return module(hidden, padded, lengths)
+            case Group(name, layers, residual, shortcut):
+                group = FlaxLayers(
+                    layers, self.dtype, self.precision, residual, shortcut, name=name
+                )
+                return group(hidden, padded, lengths)
             case Snake(name=name):
                 return FlaxSnake(layer, name=name)(hidden)
+            case Lstm(name=name):
+                return FlaxLstm(layer, self.dtype, self.precision, name=name)(hidden)
             case Tanh():
                 return jnp.tanh(hidden)
+            case Elu():
+                return jax.nn.elu(hidden)
 
 
 def _crop_centre(hidden, length: int):

@@ -1,11 +1,19 @@
 """Makes transformers' FlaxAutoModel know codax's models."""
 
 from transformers import DacConfig as TransformersDacConfig
+from transformers import EncodecConfig as TransformersEncodecConfig
 from transformers import FlaxAutoModel
 
 from codax.configuration.configuration_dac import DacConfig
+from codax.configuration.configuration_encodec import EncodecConfig
 
 from .modeling_flax_dac import FlaxDacModel
+from .modeling_flax_encodec import FlaxEncodecModel
+
+MODELS = {
+    FlaxDacModel: (TransformersDacConfig, DacConfig),
+    FlaxEncodecModel: (TransformersEncodecConfig, EncodecConfig),
+}
 
 
 def register_models() -> None:
@@ -14,5 +22,6 @@ def register_models() -> None:
     Then `FlaxAutoModel.from_pretrained` reads the official repositories, whose config.json gives
     transformers' own configuration class, as they are.
     """
-    for config_class in (TransformersDacConfig, DacConfig):
-        FlaxAutoModel.register(config_class, FlaxDacModel, exist_ok=True)
+    for model_class, config_classes in MODELS.items():
+        for config_class in config_classes:
+            FlaxAutoModel.register(config_class, model_class, exist_ok=True)

@@ -1,7 +1,6 @@
 """DAC in Flax: the descript audio codec (Kumar et al. 2023, arXiv:2306.06546)."""
 
-from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import flax.linen as nn
@@ -10,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-from jax.core import Tracer
 from transformers.utils import ModelOutput
 
 from codax.configuration.configuration_dac import DacArchitecture, DacConfig
 from codax.configuration.conv_geometry import output_length
 
+from .input_checks import checked_audio, checked_codes
 from .layers import FlaxLayers
 from .pretrained_base import FlaxPreTrainedCodec
 from .quantizer import FlaxResidualVectorQuantizer
-from .torch_layout import WeightRule, weight_rules
+from .weight_table import WeightRule, dac_weight_rules
 
 # A ModelOutput may leave fields out; those of a model's own outputs never are.
 _UNSET: Any = None
@@ -129,12 +128,6 @@ class FlaxDacModule(nn.Module):
         return FlaxDacDecoderOutput(audio_values=samples[..., 0].astype(jnp.float32))
 
 
-@partial(jax.jit, static_argnames=("module", "method", "n_quantizers", "padded"))
-def _run(module: FlaxDacModule, method: str, params: Mapping, *arrays, **options):
-    """One compilation for each architecture, method and shape, shared by all model objects."""
-    return module.apply({"params": params}, *arrays, method=method, **options)
-
-
 class FlaxDacModel(FlaxPreTrainedCodec):
     """DAC with transformers' interface: audio [B, 1, T] to codes [B, K, F] and back.
 
@@ -174,7 +167,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
 
     @staticmethod
     def weight_rules(config: DacConfig) -> tuple[WeightRule, ...]:
-        return weight_rules(config.architecture)
+        return dac_weight_rules(config.architecture)
 
     def encode(
         self,
@@ -193,10 +186,9 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         Raises `ValueError` for another shape or dtype, too few samples for one frame, or a number
         of codebooks that the model does not have.
         """
-        output = _run(
-            self.module,
+        output = self._apply(
             "encode",
-            self._params_or(params),
+            params,
             self._checked_audio(input_values),
             n_quantizers=self.config.checked_quantizers(n_quantizers),
         )
@@ -227,7 +219,8 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         if num_samples is not None:
             _require_num_samples(num_samples)
         if audio_codes is not None:
-            arrays = (None, self._checked_codes(audio_codes))
+            most, size = self.config.n_codebooks, self.config.codebook_size
+            arrays = (None, checked_codes(audio_codes, "batch", most, size))
         elif quantized_representation is not None:
             arrays = (self._checked_latents(quantized_representation),)
         else:
@@ -235,7 +228,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         num_frames = arrays[-1].shape[-1]
         if output_length(self.module.architecture.decoder_convs, num_frames, padded) < 1:
             raise ValueError(f"{num_frames} frames are too few to decode with padded={padded}")
-        output = _run(self.module, "decode", self._params_or(params), *arrays, padded=padded)
+        output = self._apply("decode", params, *arrays, padded=padded)
         if num_samples is not None:
             output = FlaxDacDecoderOutput(_fit_length(output.audio_values, num_samples))
         return self._as(output, return_dict)
@@ -261,37 +254,15 @@ class FlaxDacModel(FlaxPreTrainedCodec):
             padded_length = self.config.frames_to_cover(length) * self.config.hop_length
             audio = jnp.pad(audio, ((0, 0), (0, 0), (0, padded_length - length)))
         levels = self.config.checked_quantizers(n_quantizers)
-        output = _run(self.module, "__call__", self._params_or(params), audio, n_quantizers=levels)
+        output = self._apply("__call__", params, audio, n_quantizers=levels)
         if keep_length:
             output = output.replace(audio_values=output.audio_values[:, :length])
         return self._as(output, return_dict)
 
-    def _params_or(self, params: dict | None) -> Mapping:
-        return self.params if params is None else params
-
-    def _as(self, output: ModelOutput, return_dict: bool | None) -> Any:
-        wants_dict = self.config.return_dict if return_dict is None else return_dict
-        return output if wants_dict else output.to_tuple()
-
     def _checked_audio(self, input_values, shortest: int | None = None) -> jax.Array:
-        audio = jnp.asarray(input_values)
-        if audio.ndim != 3 or audio.shape[1] != 1:
-            raise ValueError(
-                f"input_values has shape {audio.shape}; expected [batch, 1, samples] (channels are "
-                "coded one by one: put them on the batch axis)"
-            )
-        if not jnp.issubdtype(audio.dtype, jnp.floating):
-            raise ValueError(
-                f"input_values has dtype {audio.dtype}; expected floats in [-1, 1] (the feature "
-                "extractor scales integer PCM)"
-            )
         shortest = self._shortest_input if shortest is None else shortest
-        if audio.shape[0] < 1 or audio.shape[-1] < shortest:
-            raise ValueError(
-                f"input_values has shape {audio.shape}; expected at least one item and {shortest} "
-                "samples (the feature extractor pads to whole frames)"
-            )
-        return audio
+        hint = "channels are coded one by one: put them on the batch axis"
+        return checked_audio(input_values, channels=1, shortest=shortest, hint=hint)
 
     @cached_property
     def _shortest_input(self) -> int:
@@ -311,22 +282,6 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         if not jnp.issubdtype(latents.dtype, jnp.floating):
             raise ValueError(f"quantized_representation has dtype {latents.dtype}; expected floats")
         return latents
-
-    def _checked_codes(self, audio_codes) -> jax.Array:
-        is_traced = isinstance(audio_codes, Tracer)
-        codes = audio_codes if is_traced else np.asarray(audio_codes)
-        most, size = self.config.n_codebooks, self.config.codebook_size
-        if codes.ndim != 3 or not 1 <= codes.shape[1] <= most or 0 in codes.shape:
-            raise ValueError(
-                f"audio_codes has shape {codes.shape}; expected [batch, 1 to {most}, frames]"
-            )
-        if not jnp.issubdtype(codes.dtype, jnp.integer):
-            raise ValueError(f"audio_codes has dtype {codes.dtype}; expected integers")
-        if not is_traced and (codes.min() < 0 or codes.max() >= size):
-            raise ValueError(
-                f"audio_codes reach from {codes.min()} to {codes.max()}, not 0 to {size - 1}"
-            )
-        return jnp.asarray(codes, jnp.int32)
 
 
 def _fit_length(audio: jax.Array, num_samples: int) -> jax.Array:

@@ -2,7 +2,8 @@
 
 import errno
 import os
-from functools import cached_property
+from collections.abc import Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,17 +15,23 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from transformers import PretrainedConfig
 from transformers.modeling_flax_utils import FlaxPreTrainedModel
-from transformers.utils import CONFIG_NAME, logging
+from transformers.utils import CONFIG_NAME, ModelOutput, logging
 
 from codax.files import atomic_path
 
-from .torch_layout import WeightRule, params_from_flax, params_from_torch, params_to_torch
+from .torch_layout import params_from_flax, params_from_torch, params_to_torch
 from .weight_files import SAFETENSORS, find_weights
+from .weight_table import WeightRule
 
 logger = logging.get_logger(__name__)
 
 # What FlaxPreTrainedModel.from_pretrained accepts and a codec has no use for.
 IGNORED_OPTIONS = ("adapter_kwargs", "trust_remote_code", "_from_pipeline", "from_pt")
+
+
+@partial(jax.jit, static_argnames=("module", "method", "options"))
+def _run(module: nn.Module, method: str, params: Mapping, arrays: tuple, options: tuple) -> Any:
+    return module.apply({"params": params}, *arrays, method=method, **dict(options))
 
 
 class FlaxPreTrainedCodec(FlaxPreTrainedModel):
@@ -80,6 +87,20 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         if params is None:
             return fresh
         return unflatten_dict({**flatten_dict(fresh), **flatten_dict(params)})
+
+    def _apply(self, method: str, params: Mapping | None, *arrays, **options) -> Any:
+        """Run a method of the module, compiled.
+
+        There is one compilation for each architecture, method, shape and `options` (hashable),
+        shared by all model objects. `params` stand in for the model's own.
+        """
+        weights = self.params if params is None else params
+        return _run(self.module, method, weights, arrays, tuple(sorted(options.items())))
+
+    def _as(self, output: ModelOutput, return_dict: bool | None) -> Any:
+        """An output as its dataclass, or as a tuple where that is what the caller wants."""
+        wants_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_dict else output.to_tuple()
 
     @classmethod
     def from_pretrained(

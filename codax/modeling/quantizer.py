@@ -1,4 +1,8 @@
-"""Residual vector quantization with factorised, L2-normalised codes (DAC paper, section 3.2)."""
+"""Residual vector quantization.
+
+DAC's with factorised, L2-normalised codes (Kumar et al. 2023, section 3.2), EnCodec's by Euclidean
+distance (Zeghidour et al. 2021, algorithm 1).
+"""
 
 from functools import reduce
 from typing import NamedTuple
@@ -30,7 +34,7 @@ class Quantized(NamedTuple):
 
 
 class FlaxCodebook(nn.Module):
-    """Codewords. Parameters: embedding [N, d]."""
+    """Codewords. Parameters: embedding [N, d]. `nearest` decides between them by the angle."""
 
     size: int
     dim: int
@@ -50,12 +54,8 @@ class FlaxCodebook(nn.Module):
         The squared distance of the unit vectors is computed term by term as the reference does
         (|e|^2 - 2 e.c + |c|^2), because near-ties fall as the rounding falls.
         """
-        encodings = _unit_length(projected)
-        codewords = _unit_length(self.embedding)
-        products = jnp.einsum("bfd,nd->bfn", encodings, codewords, precision=self.precision)
-        squared_norms = jnp.sum(encodings**2, axis=-1, keepdims=True)
-        distances = squared_norms - 2 * products + jnp.sum(codewords**2, axis=-1)
-        return jnp.argmin(distances, axis=-1).astype(jnp.int32)
+        encodings, codewords = _unit_length(projected), _unit_length(self.embedding)
+        return _nearest(encodings, codewords, self.precision)
 
 
 class FlaxVectorQuantizer(nn.Module):
@@ -123,6 +123,60 @@ class FlaxResidualVectorQuantizer(nn.Module):
         """Sum the codewords selected at every level. int32 [B, K, F] -> float32 [B, F, D]."""
         levels = zip(self.quantizers, jnp.moveaxis(codes, 1, 0), strict=False)
         return reduce(jnp.add, (quantizer.dequantize(level) for quantizer, level in levels))
+
+
+class FlaxEuclideanCodebook(FlaxCodebook):
+    """Codewords of EnCodec; `nearest` decides by Euclidean distance.
+
+    Further parameters, which training by moving averages keeps and nothing here reads:
+    cluster_size [N], embedding_sum [N, d], is_initialized [1].
+    """
+
+    def setup(self):
+        super().setup()
+        zeros, ones = nn.initializers.zeros, nn.initializers.ones
+        self.cluster_size = self.param("cluster_size", zeros, (self.size,))
+        self.embedding_sum = self.param("embedding_sum", zeros, (self.size, self.dim))
+        self.is_initialized = self.param("is_initialized", ones, (1,))
+
+    def nearest(self, projected):
+        """float32 [B, F, d] -> int32 [B, F]: the nearest codeword, the first of ties."""
+        return _nearest(projected, self.embedding, self.precision)
+
+
+class FlaxEuclideanResidualVectorQuantizer(nn.Module):
+    """K codebooks, each quantizing what those before it left over."""
+
+    num_quantizers: int
+    hidden_size: int
+    codebook_size: int
+    precision: lax.Precision
+
+    def setup(self):
+        book = (self.codebook_size, self.hidden_size, self.precision)
+        self.codebooks = [FlaxEuclideanCodebook(*book) for _ in range(self.num_quantizers)]
+
+    def __call__(self, latents, num_quantizers: int):
+        """latents float32 [B, F, D] -> codes int32 [B, num_quantizers, F]."""
+        residual = latents
+        codes = []
+        for codebook in self.codebooks[:num_quantizers]:
+            codes.append(codebook.nearest(residual))
+            residual = residual - codebook(codes[-1])
+        return jnp.stack(codes, axis=1)
+
+    def dequantize(self, codes):
+        """Sum the codewords selected at every level. int32 [B, K, F] -> float32 [B, F, D]."""
+        levels = zip(self.codebooks, jnp.moveaxis(codes, 1, 0), strict=False)
+        return reduce(jnp.add, (codebook(level) for codebook, level in levels))
+
+
+def _nearest(vectors, codewords, precision):
+    """float32 [B, F, d] and [N, d] -> int32 [B, F], by |e|^2 - 2 e.c + |c|^2, as the references."""
+    products = jnp.einsum("bfd,nd->bfn", vectors, codewords, precision=precision)
+    squared_norms = jnp.sum(vectors**2, axis=-1, keepdims=True)
+    distances = squared_norms - 2 * products + jnp.sum(codewords**2, axis=-1)
+    return jnp.argmin(distances, axis=-1).astype(jnp.int32)
 
 
 def _unit_length(vectors):

@@ -30,7 +30,7 @@ def dependencies(convs, length, padded=True):
     """
     rows = np.eye(length, dtype=bool)
     for conv in convs:
-        padding = conv.padding if padded else 0
+        padding = conv.padding[0] if padded else 0
         if len(rows) == 0:
             return rows
         rows = (_through_transposed if conv.transposed else _through)(conv, rows, padding)
@@ -67,7 +67,7 @@ def conv(draw, padded=True, transposed=None):
     kernel_size = 2 * stride if is_transposed else draw(st.integers(1, 8))
     dilation = 1 if is_transposed else draw(st.integers(1, 4))
     padding = draw(st.integers(0, 4)) if padded else 0
-    return Conv("", 1, 1, kernel_size, stride, dilation, padding, is_transposed)
+    return Conv("", 1, 1, kernel_size, stride, dilation, (padding, padding), is_transposed)
 
 
 def chains(**options):

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codax.configuration import DAC_PRESETS, DacConfig
-from codax.modeling.torch_layout import weight_rules
+from codax.modeling.weight_table import dac_weight_rules
 
 TINY = {
     "encoder_hidden_size": 4,
@@ -61,7 +61,7 @@ def test_preset_has_the_published_hop_frame_rate_and_bitrate(preset):
 
 def test_preset_has_as_many_parameters_as_the_original_file(preset):
     config, (_, _, _, millions, *_) = preset
-    rules = weight_rules(config.architecture)
+    rules = dac_weight_rules(config.architecture)
     gains = [
         rule.torch_shape[0]
         for rule in rules

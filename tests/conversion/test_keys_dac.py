@@ -4,7 +4,7 @@ import pytest
 
 from codax.configuration import DAC_PRESETS, DacConfig
 from codax.conversion.keys_dac import original_modules, original_weight_rules
-from codax.modeling.torch_layout import weight_rules
+from codax.modeling.weight_table import dac_weight_rules
 from tests.reference import peers
 
 ARGUMENTS = {
@@ -19,11 +19,11 @@ ARGUMENTS = {
 def test_every_weight_has_one_original_name_of_its_own(preset):
     architecture = DacConfig.preset(preset).architecture
     modules = original_modules(architecture)
-    assert {rule.torch_key.rpartition(".")[0] for rule in weight_rules(architecture)} == set(
+    assert {rule.torch_key.rpartition(".")[0] for rule in dac_weight_rules(architecture)} == set(
         modules
     )
     originals = [rule.torch_key for rule in original_weight_rules(architecture)]
-    assert len(set(originals)) == len(originals) == len(weight_rules(architecture))
+    assert len(set(originals)) == len(originals) == len(dac_weight_rules(architecture))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def convolve_transposed(signal, kernel, conv, padding):
     [(7, 1, 1, 3), (7, 1, 9, 27), (10, 5, 1, 3), (4, 2, 1, 1), (1, 1, 1, 0), (3, 1, 1, 1)],
 )
 def test_convolution_follows_its_definition(kernel_size, stride, dilation, padding, padded):
-    conv = Conv("conv", 3, 4, kernel_size, stride, dilation, padding)
+    conv = Conv("conv", 3, 4, kernel_size, stride, dilation, (padding, padding))
     signal, kernel, bias = normal(2, 61, 3), normal(kernel_size, 3, 4, seed=1), normal(4, seed=2)
     params = {"kernel": kernel, "bias": bias}
     result = run(FlaxConv(conv, **EXACTLY), params, signal, padded)
@@ -66,7 +66,7 @@ def test_convolution_follows_its_definition(kernel_size, stride, dilation, paddi
     ("frames", "stride", "padding"), [(6, 1, 0), (1, 2, 1), (6, 3, 2), (2, 5, 3), (6, 8, 4)]
 )
 def test_transposed_convolution_follows_its_definition(frames, stride, padding, padded):
-    conv = Conv("conv_t", 3, 4, 2 * stride, stride, padding=padding, transposed=True)
+    conv = Conv("conv_t", 3, 4, 2 * stride, stride, padding=(padding, padding), transposed=True)
     signal = normal(2, frames, 3)
     kernel, bias = normal(3, 2 * stride, 4, seed=1), normal(4, seed=2)
     head, tail = np.split(kernel, 2, axis=1)
@@ -127,7 +127,7 @@ def test_snake_keeps_the_dtype_and_computes_in_float32():
 
 
 def test_residual_group_adds_the_centre_of_its_input():
-    conv = Conv("conv", 2, 2, kernel_size=7, dilation=3, padding=9)
+    conv = Conv("conv", 2, 2, kernel_size=7, dilation=3, padding=(9, 9))
     group = FlaxLayers((Group("unit", (conv,), residual=True), Tanh()), **EXACTLY)
     signal, kernel = normal(1, 40, 2), 0.1 * normal(7, 2, 2, seed=1)
     params = {"unit": {"conv": {"kernel": kernel, "bias": np.zeros(2, "f4")}}}

@@ -13,7 +13,7 @@ from flax.traverse_util import unflatten_dict
 
 from codax.configuration import DacConfig
 from codax.modeling import FlaxDacModel
-from codax.modeling.torch_layout import weight_rules
+from codax.modeling.weight_table import dac_weight_rules
 
 # Two ratios, so that their order matters; one odd, so that audio is shorter than whole frames.
 TINY = {
@@ -40,7 +40,7 @@ def tiny_params(config, seed=0):
     random = np.random.default_rng(seed)
     leaves = {
         rule.flax_path: jnp.asarray(_draw(random, rule), jnp.float32)
-        for rule in weight_rules(config.architecture)
+        for rule in dac_weight_rules(config.architecture)
     }
     return unflatten_dict(leaves)
 

@@ -1,0 +1,113 @@
+"""What the codecs' configurations share: checks of fields, and reading that fails clearly."""
+
+import inspect
+import numbers
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from transformers import PretrainedConfig
+
+# Far beyond any codec: a config.json from elsewhere must not make us list a billion weights.
+MOST_CODEBOOKS = 1024
+MOST_RATIOS = 16
+
+
+class CodecConfig(PretrainedConfig):
+    """Mixed into transformers' own configuration of a codec, before it.
+
+    presets: the fields of the released models, by name.
+    derived_fields: what a config.json may state although it follows from `ratios_field`.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    derived_fields: ClassVar[tuple[str, ...]] = ()
+    ratios_field: ClassVar[str]
+
+    @classmethod
+    def preset(cls, name: str):
+        """The configuration of a released model: one of `presets`."""
+        if name not in cls.presets:
+            raise ValueError(f"unknown preset {name!r}; the presets are {', '.join(cls.presets)}")
+        return cls(**cls.presets[name])
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """As transformers', which sets `kwargs` on the finished object: here they are validated.
+
+        The facts derived from the ratios follow from the overriding ones.
+        """
+        overrides = {name: kwargs.pop(name) for name in cls._own_fields() & set(kwargs)}
+        kept = dict(config_dict)
+        if cls.ratios_field in overrides:
+            for name in cls.derived_fields:
+                kept.pop(name, None)
+        return super().from_dict({**kept, **overrides}, **kwargs)
+
+    @classmethod
+    def _own_fields(cls) -> set[str]:
+        """What this configuration and transformers' add to those of every `PretrainedConfig`."""
+        own = cls.__mro__[: cls.__mro__.index(PretrainedConfig)]
+        signatures = [
+            inspect.signature(vars(base)["__init__"]) for base in own if "__init__" in vars(base)
+        ]
+        names = {name for signature in signatures for name in signature.parameters}
+        return (names | set(cls.derived_fields)) - {"self", "kwargs", "fields"}
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """As transformers, which takes a missing config.json for one without fields."""
+        try:
+            fields, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        except TypeError as error:
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: config.json is no object"
+            ) from error
+        if not fields:
+            raise OSError(f"{pretrained_model_name_or_path}: has no config.json")
+        return fields, unused
+
+    def validate(self) -> None:
+        """Raise `ValueError` for the first field whose value no such model can have."""
+        raise NotImplementedError
+
+
+def is_int(value: object) -> bool:
+    """Whether it is a Python or NumPy integer; a bool is none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def require_positive_int(field: str, value: Any, largest: int | None = None) -> None:
+    """Raise `ValueError` naming the field unless it is an integer from 1 to `largest`."""
+    if not is_int(value) or value < 1:
+        raise ValueError(f"{field}={value!r} must be a positive integer")
+    if largest is not None and value > largest:
+        raise ValueError(f"{field}={value} must be at most {largest}")
+
+
+def require_ratios(field: str, ratios: object) -> None:
+    """Raise `ValueError` naming the field unless it is a short list of positive integers."""
+    if not isinstance(ratios, (list, tuple)) or not ratios:
+        raise ValueError(f"{field}={ratios!r} must be a list of positive integers")
+    if len(ratios) > MOST_RATIOS:
+        raise ValueError(f"{field} has {len(ratios)} entries, at most {MOST_RATIOS}")
+    for ratio in ratios:
+        require_positive_int(f"{field}: an entry", ratio)
+
+
+def require_number(field: str, value: Any, largest: float, smallest: float = 0.0) -> None:
+    """Raise `ValueError` naming the field unless it is a number from `smallest` to `largest`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not smallest <= value <= largest:
+        raise ValueError(f"{field}={value!r} must be a number from {smallest:g} to {largest:g}")
+
+
+def require_power_of_two(field: str, value: int) -> None:
+    """Raise `ValueError` naming the field unless the positive integer is a power of two."""
+    if value & (value - 1):
+        raise ValueError(f"{field}={value} must be a power of two")
+
+
+def require_choice(field: str, value: Any, choices: tuple) -> None:
+    """Raise `ValueError` naming the field, and the choices, unless it is one of them."""
+    if value not in choices:
+        raise ValueError(f"{field}={value!r} must be one of {', '.join(map(repr, choices))}")

@@ -1,0 +1,413 @@
+"""EnCodec in Flax (Défossez et al. 2022, arXiv:2210.13438)."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import lax
+from jax.core import Tracer
+from transformers.utils import ModelOutput
+
+from codax.configuration.configuration_encodec import EncodecArchitecture, EncodecConfig
+
+from .conv_padding import without_rest
+from .input_checks import checked_audio, checked_codes, lengths_of_mask
+from .layers import FlaxLayers
+from .pretrained_base import FlaxPreTrainedCodec
+from .quantizer import FlaxEuclideanResidualVectorQuantizer
+from .segments import cut_segments, overlap_add, segment_lengths
+from .weight_table import WeightRule, encodec_weight_rules
+
+# A ModelOutput may leave fields out; those of a model's own outputs never are.
+_UNSET: Any = None
+
+
+@struct.dataclass
+class FlaxEncodecEncoderOutput(ModelOutput):
+    """What `FlaxEncodecModel.encode` gives. The first three fields are those of transformers.
+
+    audio_codes: int32 [S, B, K, F], S segments; zeros where a clip has no such segment or frame
+    audio_scales: float32 [S, B, 1], by which decoded segments are multiplied; None for models that
+        do not normalise
+    last_frame_pad_length: how many of the F frames of the last segment are no frames of the clip;
+        an int, or int32 [B] where lengths differ, counting the frames of absent segments too
+    num_samples: int32 [B], samples of each clip that are coded, with which `decode` is exact: its
+        length; with the segmentation of transformers, the silence after it as well
+    """
+
+    audio_codes: jax.Array = _UNSET
+    audio_scales: jax.Array | None = None
+    last_frame_pad_length: Any = _UNSET
+    num_samples: jax.Array = _UNSET
+
+
+@struct.dataclass
+class FlaxEncodecDecoderOutput(ModelOutput):
+    """What `FlaxEncodecModel.decode` gives: audio_values float32 [B, C, T]."""
+
+    audio_values: jax.Array = _UNSET
+
+
+@struct.dataclass
+class FlaxEncodecOutput(ModelOutput):
+    """What calling a `FlaxEncodecModel` gives. Fields are those of transformers' `EncodecOutput`.
+
+    audio_codes: int32 [S, B, K, F]
+    audio_values: float32 [B, C, T]
+    """
+
+    audio_codes: jax.Array = _UNSET
+    audio_values: jax.Array = _UNSET
+
+
+class Encoded(NamedTuple):
+    """Segments as codes int32 [S, B, K, F] and scales float32 [S, B, 1], or None."""
+
+    codes: jax.Array
+    scales: jax.Array | None
+
+
+class FlaxEncodecModule(nn.Module):
+    """The network: encoder, residual quantizer, decoder, and the segments around them.
+
+    dtype: of the decoder's computation; encode_dtype: of the encoder's. Parameters, the quantizer
+    and all outputs are float32. precision: of float32 products (GPUs and TPUs round their factors
+    to 10 or 7 bits of mantissa below HIGHEST, which changes codes).
+    """
+
+    architecture: EncodecArchitecture
+    dtype: jnp.dtype = jnp.float32
+    encode_dtype: jnp.dtype = jnp.float32
+    precision: lax.Precision = lax.Precision.HIGHEST
+
+    def setup(self):
+        architecture = self.architecture
+        self.encoder = FlaxLayers(architecture.encoder, self.encode_dtype, self.precision)
+        self.quantizer = FlaxEuclideanResidualVectorQuantizer(
+            architecture.num_quantizers,
+            architecture.hidden_size,
+            architecture.codebook_size,
+            self.precision,
+        )
+        self.decoder = FlaxLayers(architecture.decoder, self.dtype, self.precision)
+
+    def __call__(self, input_values, lengths=None, num_quantizers: int | None = None):
+        """float [B, C, T] -> the codes [S, B, K, F] and the audio [B, C, T] decoded from them."""
+        encoded = self.encode(input_values, lengths, num_quantizers)
+        length = input_values.shape[-1]
+        frames = None
+        if lengths is not None or len(encoded.codes) > 1:
+            lengths = np.full(len(input_values), length) if lengths is None else lengths
+            frames = self.frames_of(lengths, len(encoded.codes))
+        return encoded, self.decode(encoded.codes, encoded.scales, frames, length)
+
+    def encode(self, input_values, lengths=None, num_quantizers: int | None = None) -> Encoded:
+        """Encode clips.
+
+        input_values: float [B, C, T]
+        lengths: int [B], samples of each clip that there are; T for all where it is None
+        """
+        architecture = self.architecture
+        levels = architecture.num_quantizers if num_quantizers is None else num_quantizers
+        samples = jnp.swapaxes(input_values, 1, 2).astype(jnp.float32)
+        samples = samples if lengths is None else without_rest(samples, lengths)
+        if architecture.chunk_length is None or samples.shape[1] <= architecture.chunk_stride:
+            segments = samples[None]
+            lengths = None if lengths is None else lengths[None]
+        else:
+            if lengths is None:
+                lengths = jnp.full(len(samples), samples.shape[1])
+            segments, lengths = cut_segments(
+                samples, lengths, architecture.chunk_length, architecture.chunk_stride
+            )
+        outer = segments.shape[:2]
+        segments = segments.reshape(-1, *segments.shape[2:])
+        lengths = None if lengths is None else lengths.reshape(-1)
+        scales = None
+        if architecture.normalize:
+            scales = _volume(segments, lengths)
+            segments = segments / scales[..., None]
+            scales = scales.reshape(*outer, 1)
+        latents = self.encoder(segments, lengths=lengths).astype(jnp.float32)
+        codes = self.quantizer(latents, levels)
+        if lengths is not None:
+            frames = -(-lengths // architecture.hop_length)
+            codes = jnp.where(jnp.arange(codes.shape[-1]) < frames[:, None, None], codes, 0)
+        return Encoded(codes.reshape(*outer, *codes.shape[1:]), scales)
+
+    def decode(self, codes, scales=None, num_frames=None, num_samples: int | None = None):
+        """Decode segments and put them together.
+
+        codes: int32 [S, B, K, F]; scales: float32 [S, B, 1]
+        num_frames: int [S, B], frames of each segment that there are; all where it is None
+        num_samples: crop the audio to this length
+        -> float32 [B, C, T]; what lies beyond the frames of a clip is zero
+        """
+        architecture = self.architecture
+        outer, flat_codes = codes.shape[:2], codes.reshape(-1, *codes.shape[2:])
+        flat_frames = None if num_frames is None else num_frames.reshape(-1)
+        latents = self.quantizer.dequantize(flat_codes)
+        samples = self.decoder(latents, lengths=flat_frames).astype(jnp.float32)
+        if scales is not None:
+            samples = samples * scales.reshape(-1, 1, 1)
+        samples = samples.reshape(*outer, *samples.shape[1:])
+        if architecture.chunk_length is not None:
+            if num_frames is None:
+                num_frames = jnp.full(outer, codes.shape[-1])
+            lengths = num_frames * architecture.hop_length
+            audio = overlap_add(samples, lengths, architecture.chunk_stride)
+        elif num_frames is not None:
+            audio = without_rest(samples[0], num_frames[0] * architecture.hop_length)
+        else:
+            audio = samples[0]
+        return jnp.swapaxes(audio, 1, 2)[..., :num_samples]
+
+    def frames_of(self, lengths, num_segments: int):
+        """Samples of clips, int [B] -> frames of their segments, int [num_segments, B]."""
+        architecture = self.architecture
+        if architecture.chunk_length is None:
+            lengths = lengths[None]
+        else:
+            size, stride = architecture.chunk_length, architecture.chunk_stride
+            lengths = segment_lengths(lengths, num_segments, size, stride)
+        return -(-lengths // architecture.hop_length)
+
+
+def _volume(segments, lengths):
+    """float32 [B, T, C] -> [B, 1]: the root mean square of the mean over channels, plus 1e-8."""
+    squares = jnp.mean(segments, axis=2) ** 2
+    if lengths is None:
+        power = jnp.mean(squares, axis=1)
+    else:
+        power = jnp.sum(squares, axis=1) / jnp.maximum(lengths, 1)
+    return (jnp.sqrt(power) + 1e-8)[:, None]
+
+
+class FlaxEncodecModel(FlaxPreTrainedCodec):
+    """EnCodec with transformers' interface: audio [B, C, T] to codes [S, B, K, F] and back.
+
+    S counts segments: one, the clip, but for the 48 kHz model, which codes segments of a second
+    (`config.segmentation` tells how they are cut). A clip's codes and audio are what they would be
+    alone, whatever else is in its batch and however far it is padded.
+
+    Methods compile on the first use of each shape. They may be called inside a caller's own
+    `jax.jit`, `jax.vmap` and `jax.grad`: give `params` there as an argument, so that they are not
+    compiled in as constants. `model.module` is the Flax module itself, for `apply` and `bind`.
+
+    dtype: of decoding. jnp.bfloat16 is faster where the hardware has it, and less exact.
+    encode_dtype: of encoding; anything but float32 changes codes.
+    precision: of float32 products; the default reproduces the reference on every device.
+    """
+
+    config_class = EncodecConfig
+    module_class = FlaxEncodecModule
+
+    def __init__(
+        self,
+        config: EncodecConfig,
+        input_shape: tuple[int, int, int] | None = None,
+        seed: int = 0,
+        dtype: jnp.dtype = jnp.float32,
+        _do_init: bool = True,
+        encode_dtype: jnp.dtype = jnp.float32,
+        precision: lax.PrecisionLike = lax.Precision.HIGHEST,
+    ):
+        if not isinstance(config, EncodecConfig):
+            config = self._as_own_config(config)
+        config.validate()
+        module = self.module_class(
+            config.architecture,
+            jnp.dtype(dtype),
+            jnp.dtype(encode_dtype),
+            lax.Precision(precision),
+        )
+        shape = input_shape or (1, config.audio_channels, config.hop_length)
+        super().__init__(config, module, shape, seed=seed, dtype=dtype, _do_init=_do_init)
+
+    @staticmethod
+    def weight_rules(config: EncodecConfig) -> tuple[WeightRule, ...]:
+        return encodec_weight_rules(config.architecture)
+
+    def encode(
+        self,
+        input_values,
+        padding_mask=None,
+        bandwidth: float | None = None,
+        params: dict | None = None,
+        return_dict: bool | None = None,
+    ) -> FlaxEncodecEncoderOutput:
+        """Encode audio.
+
+        input_values: float [B, C, T] at `config.sampling_rate`, C `config.audio_channels`
+        padding_mask: [B, T] or [B, C, T], 1 where a clip is and 0 after it, as the feature
+            extractor gives; None where all clips have T samples
+        bandwidth: kbps, one of `config.target_bandwidths`; the lowest by default, as transformers
+
+        Raises `ValueError` for another shape or dtype, a mask that is no such mask, or a bandwidth
+        that the model does not have, listing those it has.
+        """
+        audio, coded = self._checked_clips(input_values, padding_mask)
+        levels = self.config.checked_quantizers(bandwidth)
+        encoded = self._apply("encode", params, audio, coded, num_quantizers=levels)
+        if coded is None:
+            coded = np.full(len(audio), audio.shape[-1], np.int32)
+        output = FlaxEncodecEncoderOutput(
+            audio_codes=encoded.codes,
+            audio_scales=encoded.scales,
+            last_frame_pad_length=self._pad_frames(coded, encoded.codes.shape),
+            num_samples=jnp.asarray(coded),
+        )
+        return self._as(output, return_dict)
+
+    def decode(
+        self,
+        audio_codes,
+        audio_scales=None,
+        padding_mask=None,
+        return_dict: bool | None = None,
+        last_frame_pad_length: Any = 0,
+        num_samples=None,
+        params: dict | None = None,
+    ) -> FlaxEncodecDecoderOutput:
+        """Decode codes [S, B, K, F] with their scales, as `encode` gives them, to audio [B, C, T].
+
+        Where the last segments end is taken from the first of these that is given:
+
+        num_samples: int, or int [B]: the length of each clip; T is the largest
+        padding_mask: that of the input; T is its length
+        last_frame_pad_length: as `encode` gives; the audio covers all frames. It does not tell
+            whether the segment before the last was whole, as `num_samples` does: that of a clip
+            which ends in the first half of a frame after it was not.
+
+        T is `config.decoded_length(F)` if none is. Audio beyond the length of a clip is zero.
+        Raises `ValueError` for other shapes or dtypes, for codes outside the codebook, missing
+        scales, and lengths that the codes do not cover. Traced codes cannot be checked: those
+        outside give NaN.
+        """
+        config = self.config
+        codes = checked_codes(
+            audio_codes, "segments, batch", config.num_quantizers, config.codebook_size
+        )
+        if config.chunk_length is None and len(codes) != 1:
+            raise ValueError(
+                f"audio_codes has {len(codes)} segments; this model codes clips in one"
+            )
+        scales = self._checked_scales(audio_scales, codes.shape)
+        frames, length = self._extent(codes.shape, num_samples, padding_mask, last_frame_pad_length)
+        audio = self._apply("decode", params, codes, scales, frames, num_samples=length)
+        return self._as(FlaxEncodecDecoderOutput(audio_values=audio), return_dict)
+
+    def __call__(
+        self,
+        input_values,
+        padding_mask=None,
+        bandwidth: float | None = None,
+        params: dict | None = None,
+        return_dict: bool | None = None,
+    ) -> FlaxEncodecOutput:
+        """Encode and decode: [B, C, T] -> codes [S, B, K, F] and audio [B, C, T]."""
+        audio, coded = self._checked_clips(input_values, padding_mask)
+        levels = self.config.checked_quantizers(bandwidth)
+        encoded, decoded = self._apply("__call__", params, audio, coded, num_quantizers=levels)
+        output = FlaxEncodecOutput(audio_codes=encoded.codes, audio_values=decoded)
+        return self._as(output, return_dict)
+
+    def _checked_clips(self, input_values, padding_mask) -> tuple[jax.Array, Any]:
+        """(audio, how many samples of each clip are coded, int [B], or None for all)."""
+        channels = self.config.audio_channels
+        hint = "the feature extractor repeats mono" if channels == 2 else "this model is mono"
+        audio = checked_audio(input_values, channels, shortest=1, hint=hint)
+        batch, _, length = audio.shape
+        if padding_mask is None:
+            return audio, None
+        lengths = lengths_of_mask(padding_mask, batch, length)
+        if not isinstance(lengths, Tracer) and (lengths == length).all():
+            return audio, None
+        covered = lengths
+        if self.config.segmentation == "transformers" and self.config.chunk_length is not None:
+            is_beyond = jnp.arange(length) >= lengths[:, None, None]
+            audio = jnp.where(is_beyond, 0, audio)
+            covered = self.config.segmented_length(lengths).clip(0, length)
+        return audio, covered
+
+    def _checked_scales(self, audio_scales, shape: tuple[int, ...]) -> jax.Array | None:
+        """[S, B, 1] from an array, or from transformers' list of S arrays [B, 1] or of S Nones."""
+        is_given = audio_scales is not None and not any(one is None for one in audio_scales)
+        if is_given != self.config.normalize:
+            raise ValueError(
+                "audio_scales are missing: this model normalises, and decodes with the scales that "
+                "encode gives"
+                if self.config.normalize
+                else "audio_scales are given, but this model does not normalise"
+            )
+        if not is_given:
+            return None
+        scales = jnp.stack([jnp.asarray(one, jnp.float32) for one in audio_scales])
+        if scales.size != shape[0] * shape[1]:
+            raise ValueError(f"audio_scales has shape {scales.shape}; expected {(*shape[:2], 1)}")
+        return scales.reshape(*shape[:2], 1)
+
+    def _pad_frames(self, covered, shape: tuple[int, ...]) -> Any:
+        """`FlaxEncodecEncoderOutput.last_frame_pad_length` of clips of int [B] samples."""
+        count, _, _, size = shape
+        frames = self.module.frames_of(covered, count)
+        missing = (size - frames).sum(axis=0)
+        if isinstance(missing, Tracer):
+            return missing
+        # Segments before the last may lack a frame as well; the count is of those after the last.
+        num_segments = (frames > 0).sum(axis=0)
+        last = np.take_along_axis(frames, np.maximum(num_segments - 1, 0)[None], axis=0)[0]
+        missing = (count - num_segments) * size + np.where(num_segments > 0, size - last, 0)
+        return int(missing[0]) if (missing == missing[0]).all() else missing.astype(np.int32)
+
+    def _extent(self, shape, num_samples, padding_mask, last_frame_pad_length) -> tuple[Any, Any]:
+        """(frames of the segments, int [S, B], or None for all; the length to crop to, or None)."""
+        count, batch, _, size = shape
+        if num_samples is not None:
+            covered = np.broadcast_to(np.asarray(num_samples, np.int32), batch)
+            length = int(covered.max())
+        elif padding_mask is not None:
+            length = padding_mask.shape[-1]
+            lengths = lengths_of_mask(padding_mask, batch, length)
+            covered = lengths
+            if isinstance(lengths, Tracer) or (lengths < length).any():
+                covered = self.config.segmented_length(lengths).clip(0, length)
+        else:
+            return self._extent_by_pad_length(shape, last_frame_pad_length)
+        frames = self.module.frames_of(covered, count)
+        if not isinstance(frames, Tracer):
+            self._require_frames(covered, frames, shape)
+            if self.config.chunk_length is None and (frames == size).all():
+                return None, length
+        return frames, length
+
+    def _require_frames(self, covered, frames, shape) -> None:
+        count, _, _, size = shape
+        stride = self.config.chunk_stride or covered.max()
+        if covered.min() < 0 or frames.max() > size or covered.max() > count * stride:
+            raise ValueError(
+                f"the codes have {count} segments of {size} frames, which do not hold "
+                f"{covered.max()} samples"
+            )
+
+    def _extent_by_pad_length(self, shape, pad_length) -> tuple[Any, Any]:
+        count, batch, _, size = shape
+        pad_length = np.asarray(pad_length)
+        if pad_length.min() < 0 or pad_length.max() >= count * size:
+            raise ValueError(
+                f"last_frame_pad_length={pad_length} must be from 0 to {count * size - 1}"
+            )
+        pads = np.broadcast_to(pad_length, batch)
+        num_segments, last = count - pads // size, size - pads % size
+        index = np.arange(count)[:, None]
+        frames = np.where(index < num_segments - 1, size, np.where(index < num_segments, last, 0))
+        length = None
+        if pad_length.ndim == 0:
+            stride = self.config.chunk_stride or 0
+            length = int((num_segments[0] - 1) * stride + last[0] * self.config.hop_length)
+        if self.config.chunk_length is None and not pad_length.any():
+            return None, length
+        return frames, length

@@ -1,0 +1,61 @@
+"""Clips in overlapping segments, coded each for itself, and put together again."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from .conv_padding import without_rest
+
+
+def segment_lengths(lengths, num_segments: int, size: int, stride: int):
+    """Samples int [B] -> int [S, B], of the segments that begin every `stride` samples.
+
+    The last segment of a clip has what is left; those after it have nothing.
+    """
+    starts = stride * np.arange(num_segments, dtype=np.int32)
+    return (lengths - starts[:, None]).clip(0, size)
+
+
+def cut_segments(samples, lengths, size: int, stride: int):
+    """samples [B, T, C], lengths int [B] -> segments [S, B, size, C], their lengths int [S, B]."""
+    length = samples.shape[1]
+    size = min(size, length)
+    num_segments = -(-length // stride)
+    missing = (num_segments - 1) * stride + size - length
+    samples = jnp.pad(samples, ((0, 0), (0, max(missing, 0)), (0, 0)))
+    positions = stride * jnp.arange(num_segments)[:, None] + jnp.arange(size)
+    segments = jnp.moveaxis(jnp.take(samples, positions, axis=1), 1, 0)
+    return segments, segment_lengths(lengths, num_segments, size, stride)
+
+
+def overlap_add(segments, lengths, stride: int):
+    """Join segments [S, B, N, C] of `lengths` int [S, B], one every `stride` samples -> [B, T, C].
+
+    Each segment is weighted by a triangle as long as the clip's first segment, and the sum divided
+    by the sum of the weights, so that neighbours fade into each other. T is where the last segment
+    could end; what no segment reaches is zero. Where a segment reaches beyond the end of the clip's
+    last one it is cut off there. Source: facebookresearch/encodec, utils.py, `_linear_overlap_add`,
+    which in that last case fails.
+    """
+    count, batch, size, channels = segments.shape
+    positions = (jnp.arange(size) + 1) / (lengths[0][:, None] + 1)
+    triangle = 0.5 - jnp.abs(positions - 0.5)
+    weights = jnp.broadcast_to(triangle[None, ..., None], (count, batch, size, 1))
+    weighted = jnp.concatenate([segments * weights, weights], axis=-1)
+    weighted = without_rest(
+        weighted.reshape(count * batch, size, channels + 1), lengths.reshape(-1)
+    ).reshape(count, batch, size, channels + 1)
+
+    # Every segment in pieces of a stride; piece i of segment s lies at stride s + i.
+    pieces = -(-size // stride)
+    weighted = jnp.pad(weighted, ((0, 0), (0, 0), (0, pieces * stride - size), (0, 0)))
+    weighted = weighted.reshape(count, batch, pieces, stride, channels + 1)
+    total = jnp.zeros((count + pieces - 1, batch, stride, channels + 1), segments.dtype)
+    for piece in range(pieces):
+        total = total.at[piece : piece + count].add(weighted[:, :, piece])
+    total = jnp.moveaxis(total, 0, 1).reshape(batch, -1, channels + 1)
+    total = total[:, : (count - 1) * stride + size]
+
+    last = jnp.maximum(jnp.sum(lengths > 0, axis=0) - 1, 0)
+    ends = last * stride + jnp.take_along_axis(lengths, last[None], axis=0)[0]
+    audio = total[..., :-1] / jnp.where(total[..., -1:] > 0, total[..., -1:], 1)
+    return without_rest(audio, ends)
