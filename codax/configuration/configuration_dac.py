@@ -314,7 +314,7 @@ def _residual_units(channels: int) -> tuple[Group, ...]:
                     channels,
                     kernel_size=7,
                     dilation=dilation,
-                    padding=(3 * dilation,) * 2,
+                    padding=(3 * dilation, 3 * dilation),
                 ),
                 Snake("snake2", channels),
                 Conv("conv2", channels, channels, kernel_size=1),

@@ -3,7 +3,7 @@
 import math
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import EncodecConfig as TransformersEncodecConfig
 
@@ -58,6 +58,13 @@ ENCODEC_PRESETS = {
         "use_conv_shortcut": False,
     },
 }
+
+
+class Segmenting(NamedTuple):
+    """Segments of `length` samples, one every `stride` samples."""
+
+    length: int
+    stride: int
 
 
 class EncodecConfig(CodecConfig, TransformersEncodecConfig):
@@ -151,7 +158,7 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
             return
         require_number("chunk_length_s", self.chunk_length_s, sys.float_info.max)
         require_number("overlap", self.overlap, 1.0)
-        if self.overlap == 1.0 or not self.hop_length <= self.chunk_length:
+        if self.overlap == 1.0 or not self.hop_length <= int(self.chunk_length or 0):
             raise ValueError(
                 f"chunk_length_s={self.chunk_length_s}, overlap={self.overlap}: segments must be "
                 "at least a frame long and overlap by less than all of it"
@@ -169,9 +176,15 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
             audio_channels=self.audio_channels,
             normalize=self.normalize,
             hop_length=self.hop_length,
-            chunk_length=self.chunk_length,
-            chunk_stride=self.chunk_stride,
+            segmenting=self.segmenting,
         )
+
+    @property
+    def segmenting(self) -> Segmenting | None:
+        """How clips are cut into segments; None for models that code them in one."""
+        if self.chunk_length is None or self.chunk_stride is None:
+            return None
+        return Segmenting(self.chunk_length, self.chunk_stride)
 
     @property
     def bandwidth_per_quantizer(self) -> float:
@@ -188,12 +201,11 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
         (The authors' package takes all codebooks until a bandwidth is set.) Raises `ValueError` for
         any but the `target_bandwidths`, which it lists.
         """
-        if bandwidth is None:
-            bandwidth = self.target_bandwidths[0]
-        if isinstance(bandwidth, bool) or bandwidth not in self.target_bandwidths:
+        chosen = self.target_bandwidths[0] if bandwidth is None else bandwidth
+        if isinstance(chosen, bool) or chosen not in self.target_bandwidths:
             supported = ", ".join(f"{one:g}" for one in self.target_bandwidths)
             raise ValueError(f"bandwidth={bandwidth!r} kbps must be one of {supported}")
-        return self._quantizers_for(bandwidth)
+        return self._quantizers_for(chosen)
 
     def _quantizers_for(self, bandwidth: float) -> int:
         return max(1, math.floor(bandwidth / self.bandwidth_per_quantizer))
@@ -211,9 +223,9 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
 
         One segment, the clip, for models without `chunk_length_s`.
         """
-        if self.chunk_length is None:
+        if self.segmenting is None:
             return ((0, num_samples),)
-        length, stride = self.chunk_length, self.chunk_stride
+        length, stride = self.segmenting
         covered = self.segmented_length(num_samples)
         return tuple(
             (start, min(length, covered - start)) for start in range(0, max(covered, 1), stride)
@@ -224,9 +236,10 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
 
         num_samples: an int, or an array of them
         """
-        if self.chunk_length is None or self.segmentation == "original":
+        if self.segmenting is None or self.segmentation == "original":
             return num_samples
-        return (-(-num_samples // self.chunk_stride) - 1) * self.chunk_stride + self.chunk_length
+        length, stride = self.segmenting
+        return (-(-num_samples // stride) - 1) * stride + length
 
     @property
     def receptive_field(self) -> int:
@@ -246,8 +259,7 @@ class EncodecArchitecture:
     audio_channels: int
     normalize: bool
     hop_length: int
-    chunk_length: int | None
-    chunk_stride: int | None
+    segmenting: Segmenting | None
 
     @property
     def encoder_convs(self) -> tuple[Conv, ...]:

@@ -7,13 +7,13 @@ from jax import lax
 
 from codax.configuration.conv_geometry import Lstm
 
-GATES = 4  # input, forget, cell, output: in this order along the kernels' last axis
+GATES = 4  # input, forget, cell, output, in this order
 
 
 class FlaxLstm(nn.Module):
     """Layers that run forward in time from a state of zeros.
 
-    Parameters of layer l: input_kernel_l [C, 4C], hidden_kernel_l [C, 4C], and, since torch keeps
+    Parameters of layer l: input_kernel_l [C, 4C], hidden_kernel_l [4C, C], and, since torch keeps
     two, input_bias_l [4C] and hidden_bias_l [4C].
     """
 
@@ -36,13 +36,14 @@ class FlaxLstm(nn.Module):
             return value.astype(self.dtype)
 
         input_kernel = parameter("input_kernel", size, GATES * size)
-        hidden_kernel = parameter("hidden_kernel", size, GATES * size)
+        hidden_kernel = parameter("hidden_kernel", GATES * size, size)
         bias = parameter("input_bias", GATES * size) + parameter("hidden_bias", GATES * size)
         driven = jnp.dot(hidden, input_kernel, precision=self.precision) + bias
 
         def step(state, driven_now):
             output, cell = state
-            gates = driven_now + jnp.dot(output, hidden_kernel, precision=self.precision)
+            # This way round a CPU reads the kernel, whose size decides, from end to end.
+            gates = driven_now + jnp.dot(hidden_kernel, output.T, precision=self.precision).T
             enter, keep, candidate, leave = jnp.split(gates, GATES, axis=-1)
             cell = jax.nn.sigmoid(keep) * cell + jax.nn.sigmoid(enter) * jnp.tanh(candidate)
             output = jax.nn.sigmoid(leave) * jnp.tanh(cell)

@@ -114,15 +114,14 @@ class FlaxEncodecModule(nn.Module):
         levels = architecture.num_quantizers if num_quantizers is None else num_quantizers
         samples = jnp.swapaxes(input_values, 1, 2).astype(jnp.float32)
         samples = samples if lengths is None else without_rest(samples, lengths)
-        if architecture.chunk_length is None or samples.shape[1] <= architecture.chunk_stride:
+        segmenting = architecture.segmenting
+        if segmenting is None or samples.shape[1] <= segmenting.stride:
             segments = samples[None]
             lengths = None if lengths is None else lengths[None]
         else:
             if lengths is None:
                 lengths = jnp.full(len(samples), samples.shape[1])
-            segments, lengths = cut_segments(
-                samples, lengths, architecture.chunk_length, architecture.chunk_stride
-            )
+            segments, lengths = cut_segments(samples, lengths, *segmenting)
         outer = segments.shape[:2]
         segments = segments.reshape(-1, *segments.shape[2:])
         lengths = None if lengths is None else lengths.reshape(-1)
@@ -154,11 +153,11 @@ class FlaxEncodecModule(nn.Module):
         if scales is not None:
             samples = samples * scales.reshape(-1, 1, 1)
         samples = samples.reshape(*outer, *samples.shape[1:])
-        if architecture.chunk_length is not None:
+        if architecture.segmenting is not None:
             if num_frames is None:
                 num_frames = jnp.full(outer, codes.shape[-1])
             lengths = num_frames * architecture.hop_length
-            audio = overlap_add(samples, lengths, architecture.chunk_stride)
+            audio = overlap_add(samples, lengths, architecture.segmenting.stride)
         elif num_frames is not None:
             audio = without_rest(samples[0], num_frames[0] * architecture.hop_length)
         else:
@@ -168,11 +167,10 @@ class FlaxEncodecModule(nn.Module):
     def frames_of(self, lengths, num_segments: int):
         """Samples of clips, int [B] -> frames of their segments, int [num_segments, B]."""
         architecture = self.architecture
-        if architecture.chunk_length is None:
+        if architecture.segmenting is None:
             lengths = lengths[None]
         else:
-            size, stride = architecture.chunk_length, architecture.chunk_stride
-            lengths = segment_lengths(lengths, num_segments, size, stride)
+            lengths = segment_lengths(lengths, num_segments, *architecture.segmenting)
         return -(-lengths // architecture.hop_length)
 
 
@@ -291,7 +289,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         codes = checked_codes(
             audio_codes, "segments, batch", config.num_quantizers, config.codebook_size
         )
-        if config.chunk_length is None and len(codes) != 1:
+        if config.segmenting is None and len(codes) != 1:
             raise ValueError(
                 f"audio_codes has {len(codes)} segments; this model codes clips in one"
             )
@@ -327,7 +325,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         if not isinstance(lengths, Tracer) and (lengths == length).all():
             return audio, None
         covered = lengths
-        if self.config.segmentation == "transformers" and self.config.chunk_length is not None:
+        if self.config.segmentation == "transformers" and self.config.segmenting is not None:
             is_beyond = jnp.arange(length) >= lengths[:, None, None]
             audio = jnp.where(is_beyond, 0, audio)
             covered = self.config.segmented_length(lengths).clip(0, length)
@@ -335,17 +333,17 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
 
     def _checked_scales(self, audio_scales, shape: tuple[int, ...]) -> jax.Array | None:
         """[S, B, 1] from an array, or from transformers' list of S arrays [B, 1] or of S Nones."""
-        is_given = audio_scales is not None and not any(one is None for one in audio_scales)
-        if is_given != self.config.normalize:
+        given = [] if audio_scales is None else [one for one in audio_scales if one is not None]
+        if bool(given) != self.config.normalize:
             raise ValueError(
                 "audio_scales are missing: this model normalises, and decodes with the scales that "
                 "encode gives"
                 if self.config.normalize
                 else "audio_scales are given, but this model does not normalise"
             )
-        if not is_given:
+        if not given:
             return None
-        scales = jnp.stack([jnp.asarray(one, jnp.float32) for one in audio_scales])
+        scales = jnp.stack([jnp.asarray(one, jnp.float32) for one in given])
         if scales.size != shape[0] * shape[1]:
             raise ValueError(f"audio_scales has shape {scales.shape}; expected {(*shape[:2], 1)}")
         return scales.reshape(*shape[:2], 1)
@@ -380,13 +378,14 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         frames = self.module.frames_of(covered, count)
         if not isinstance(frames, Tracer):
             self._require_frames(covered, frames, shape)
-            if self.config.chunk_length is None and (frames == size).all():
+            if self.config.segmenting is None and (frames == size).all():
                 return None, length
         return frames, length
 
     def _require_frames(self, covered, frames, shape) -> None:
         count, _, _, size = shape
-        stride = self.config.chunk_stride or covered.max()
+        segmenting = self.config.segmenting
+        stride = segmenting.stride if segmenting else covered.max()
         if covered.min() < 0 or frames.max() > size or covered.max() > count * stride:
             raise ValueError(
                 f"the codes have {count} segments of {size} frames, which do not hold "
@@ -406,8 +405,9 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         frames = np.where(index < num_segments - 1, size, np.where(index < num_segments, last, 0))
         length = None
         if pad_length.ndim == 0:
-            stride = self.config.chunk_stride or 0
+            segmenting = self.config.segmenting
+            stride = segmenting.stride if segmenting else 0
             length = int((num_segments[0] - 1) * stride + last[0] * self.config.hop_length)
-        if self.config.chunk_length is None and not pad_length.any():
+        if self.config.segmenting is None and not pad_length.any():
             return None, length
         return frames, length

@@ -194,13 +194,16 @@ def _conv_rules(
 def _lstm_rules(lstm: Lstm, torch_root: str, path: tuple[str, ...]) -> Iterator[WeightRule]:
     size, gates = lstm.size, 4 * lstm.size
     for index in range(lstm.num_layers):
-        for torch_suffix, flax_name in (("ih", "input"), ("hh", "hidden")):
+        for torch_suffix, flax_name, layout in (
+            ("ih", "input", LINEAR),
+            ("hh", "hidden", AS_IT_IS),
+        ):
             yield WeightRule(
                 f"{torch_root}.weight_{torch_suffix}_l{index}",
                 (gates, size),
                 (*path, f"{flax_name}_kernel_l{index}"),
-                (size, gates),
-                LINEAR,
+                (size, gates) if layout is LINEAR else (gates, size),
+                layout,
             )
             yield WeightRule(
                 f"{torch_root}.bias_{torch_suffix}_l{index}",

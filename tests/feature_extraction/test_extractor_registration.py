@@ -46,7 +46,7 @@ def test_file_without_a_type_is_resolved_by_the_model_config(folder):
     assert extractor.hop_length == 320
 
 
-@pytest.mark.parametrize("name", ["EncodecFeatureExtractor", "WhisperFeatureExtractor"])
+@pytest.mark.parametrize("name", ["ClapFeatureExtractor", "WhisperFeatureExtractor"])
 def test_other_extractors_stay_those_of_transformers(name):
     assert feature_extractor_class_from_name(name) is getattr(transformers, name)
 

@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 from jax import export
 
 from codax.modeling import FlaxDacModel
-from codax.modeling.modeling_flax_dac import _run
+from codax.modeling.pretrained_base import _run
 
 from .tiny import BATCH, FRAMES, HOP_LENGTH, noise, tiny_config, tiny_model, tiny_params
 
