@@ -1,30 +1,52 @@
-"""`codax decode`: .dac files to audio files."""
+"""`codax decode`: compressed files to audio files."""
 
 import argparse
+from functools import cache
 
 from codax.cli import jobs
 from codax.cli.models import load_codec
 
 
 def add_to(commands) -> None:
-    parser = commands.add_parser("decode", help="bring .dac files back to audio files")
+    parser = commands.add_parser("decode", help="bring compressed files back to audio files")
     jobs.add_file_options(parser, made=".wav (or .flac, .ogg, .mp3)")
+    jobs.add_model_option(
+        parser,
+        default=None,
+        told=f"what the file names; {jobs.DEFAULT_MODEL} for .dac files, which name none",
+    )
     parser.add_argument(
         "--format",
         choices=jobs.AUDIO_FORMATS,
         help="of the audio files (default: wav, or what the suffix of --output says)",
     )
+    parser.add_argument(
+        "--rescale",
+        action="store_true",
+        help="turn audio down that would clip, instead of clipping it",
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    planned, unreadable = jobs.plan(options.inputs, options.output, (".dac",), _suffix(options))
-    codec = load_codec(options.model)
+    from codax.formats import EncodedAudio
+
+    planned, unreadable = jobs.plan(
+        options.inputs, options.output, jobs.CODED_SUFFIXES, _suffix(options)
+    )
+    codec_of = cache(load_codec)
+    if options.model:
+        codec_of(options.model)  # a model that is not to be had is one error, not one a file
 
     def decode(job: jobs.Job) -> dict:
-        audio = codec.decode(job.source)
+        clip = EncodedAudio.load(job.source)
+        model = options.model or clip.model or jobs.DEFAULT_MODEL
+        audio = codec_of(model).decode(clip)
+        if options.rescale:
+            audio = audio.without_clipping()
         audio.save(job.target)
         return {
+            "model": model,
             "duration_s": audio.duration_s,
             "channels": audio.channels,
             "sampling_rate": audio.sampling_rate,

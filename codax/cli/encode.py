@@ -1,21 +1,40 @@
-"""`codax encode`: audio files to .dac files."""
+"""`codax encode`: audio files to compressed files."""
 
 import argparse
 
 from codax.cli import jobs
-from codax.cli.models import load_codec
+from codax.cli.models import load_codec, model_type_of
 
 UNREAD_SUFFIXES = (".m4a", ".mp4", ".aac")  # found all the same, so that their failure is told
 
 
 def add_to(commands) -> None:
-    parser = commands.add_parser("encode", help="compress audio files to .dac files")
-    jobs.add_file_options(parser, made=".dac")
+    parser = commands.add_parser("encode", help="compress audio files")
+    jobs.add_file_options(parser, made=", ".join(jobs.CODED_SUFFIXES))
+    jobs.add_model_option(parser, default=jobs.DEFAULT_MODEL)
     parser.add_argument(
+        "--format",
+        choices=jobs.CODED_FORMATS,
+        help="dac: as descript-audio-codec; ecdc: as encodec; packed: .codax files, which name "
+        "their model (default: what the suffix of --output says; for DAC dac, for EnCodec packed)",
+    )
+    quality = parser.add_mutually_exclusive_group()
+    quality.add_argument(
         "--n-quantizers",
         type=int,
         metavar="N",
-        help="codebooks to use: fewer give smaller files (default: all that the model has)",
+        help="codebooks to use: fewer give smaller files (default with DAC: all)",
+    )
+    quality.add_argument(
+        "--bandwidth",
+        type=float,
+        metavar="KBPS",
+        help="bitrate, one of those that an EnCodec model has (default: 6, or its highest)",
+    )
+    parser.add_argument(
+        "--mix",
+        action="store_true",
+        help="mix to as many channels as the model codes: to mono, or mono to stereo",
     )
     parser.add_argument(
         "--no-loudness",
@@ -26,18 +45,21 @@ def add_to(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from codax.codec.audio_codec import TRAINING_LOUDNESS_DB
+    from codax.codec.audio_codec import TRAINED
     from codax.feature_extraction import AUDIO_SUFFIXES
 
     planned, unreadable = jobs.plan(
-        options.inputs, options.output, AUDIO_SUFFIXES + UNREAD_SUFFIXES, ".dac"
+        options.inputs, options.output, AUDIO_SUFFIXES + UNREAD_SUFFIXES, _suffix(options)
     )
     codec = load_codec(options.model)
-    loudness_db = None if options.no_loudness else TRAINING_LOUDNESS_DB
 
     def encode(job: jobs.Job) -> dict:
         encoded = codec.encode(
-            job.source, n_quantizers=options.n_quantizers, loudness_db=loudness_db
+            job.source,
+            n_quantizers=options.n_quantizers,
+            bandwidth=options.bandwidth,
+            loudness_db=None if options.no_loudness else TRAINED,
+            mix_channels=options.mix,
         )
         encoded.save(job.target)
         num_bytes = job.target.stat().st_size
@@ -52,3 +74,12 @@ def run(options: argparse.Namespace) -> int:
 
     outcomes = jobs.run(planned, encode, options.overwrite)
     return jobs.report(unreadable + outcomes, options, "encoded")
+
+
+def _suffix(options: argparse.Namespace) -> str:
+    if options.format:
+        return jobs.CODED_FORMATS[options.format]
+    given = options.output.suffix.lower() if options.output else ""
+    if given in jobs.CODED_SUFFIXES:
+        return given
+    return jobs.CODED_FORMATS["dac" if model_type_of(options.model) == "dac" else "packed"]

@@ -5,22 +5,27 @@ import json
 import math
 from pathlib import Path
 
-from codax.cli.models import explained
+from codax.cli import jobs
+from codax.cli.models import config_of
 from codax.errors import CodaxError
+
+ALWAYS = ("input_db",)  # told even where a file has none
 
 
 def add_to(commands) -> None:
     parser = commands.add_parser("info", help="describe a compressed file or a model")
-    parser.add_argument("subject", help="a .dac file, or a preset name, Hub id or model folder")
+    parser.add_argument("subject", help="a compressed file, preset name, Hub id or model folder")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     path = Path(options.subject)
-    is_file = path.suffix.lower() == ".dac"
+    is_file = path.suffix.lower() in jobs.CODED_SUFFIXES
     if path.is_file() and not is_file:
-        raise CodaxError(f"{path}: neither a .dac file nor a model folder")
+        raise CodaxError(
+            f"{path}: neither a model folder nor a {', '.join(jobs.CODED_SUFFIXES)} file"
+        )
     facts = _facts_of_file(options.subject) if is_file else _facts_of_model(options.subject)
     if options.json:
         print(json.dumps(facts, indent=2))
@@ -40,44 +45,40 @@ def _facts_of_file(path: str) -> dict:
 
     encoded = EncodedAudio.load(path)
     num_bytes = Path(path).stat().st_size
-    return {
+    facts = {
         "file": path,
         "duration_s": encoded.duration_s,
         "sampling_rate": encoded.sampling_rate,
         "channels": encoded.channels,
         "codebooks": encoded.num_codebooks,
         "frames": encoded.num_frames,
-        "chunks": math.ceil(encoded.num_frames / encoded.chunk_frames),
+        "chunks": math.ceil(encoded.num_frames / (encoded.chunk_frames or encoded.num_frames)),
+        "segments": None if encoded.segment_frames is None else len(encoded.segment_frames),
         "input_db": encoded.input_db,
         "bytes": num_bytes,
         "file_bitrate": 8 * num_bytes / encoded.duration_s,
+        "model": encoded.model,
     }
+    return {name: value for name, value in facts.items() if value is not None or name in ALWAYS}
 
 
 def _facts_of_model(name: str) -> dict:
-    config = _config_of(name)
-    return {
+    config = config_of(name)
+    facts = {
         "model": name,
         "sampling_rate": config.sampling_rate,
         "hop_length": config.hop_length,
         "frame_rate": config.frame_rate,
-        "codebooks": config.n_codebooks,
         "codebook_size": config.codebook_size,
-        "bitrate": config.bitrate(),
         "latent_width": config.hidden_size,
         "receptive_field": config.receptive_field,
     }
-
-
-def _config_of(name: str):
-    """A preset's needs no file; any other is read from its folder or repository."""
-    from codax.configuration import DAC_PRESETS, DacConfig
-    from codax.conversion import resolve_model
-
-    if name in DAC_PRESETS:
-        return DacConfig.preset(name)
-    resolved = resolve_model(name)
-    try:
-        return DacConfig.from_pretrained(resolved)
-    except (OSError, ValueError) as error:
-        raise explained(name, error) from error
+    if config.model_type == "dac":
+        return {**facts, "codebooks": config.n_codebooks, "bitrate": config.bitrate()}
+    return {
+        **facts,
+        "channels": config.audio_channels,
+        "codebooks": config.num_quantizers,
+        "bitrate": config.bitrate(config.target_bandwidths[-1]),
+        "bandwidths_kbps": ", ".join(f"{one:g}" for one in config.target_bandwidths),
+    }

@@ -16,6 +16,9 @@ from codax.errors import CodaxError
 # Of `codax.codec.audio.OUTPUT_SUBTYPES`, which the parser must not take seconds to import.
 AUDIO_FORMATS = ("wav", "flac", "ogg", "mp3")
 AUDIO_OUTPUTS = tuple(f".{name}" for name in AUDIO_FORMATS)
+CODED_FORMATS = {"dac": ".dac", "ecdc": ".ecdc", "packed": ".codax"}
+CODED_SUFFIXES = tuple(CODED_FORMATS.values())
+DEFAULT_MODEL = "dac_44khz"
 
 
 @dataclass(frozen=True)
@@ -48,16 +51,22 @@ def add_file_options(parser: argparse.ArgumentParser, made: str) -> None:
         f"a file name ending in {made}; by default outputs lie beside their inputs",
     )
     parser.add_argument(
-        "--model",
-        default="dac_44khz",
-        help="preset name, Hub id or folder of the model (default: %(default)s)",
-    )
-    parser.add_argument(
         "--overwrite",
         action="store_true",
         help="replace outputs that exist (else skipped)",
     )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on stdout")
+
+
+def add_model_option(
+    parser: argparse.ArgumentParser, default: str | None, told: str | None = None
+) -> None:
+    """--model. `told`: what the help says of the default."""
+    parser.add_argument(
+        "--model",
+        default=default,
+        help=f"preset name, Hub id or folder of the model (default: {told or default})",
+    )
 
 
 def plan(
@@ -71,7 +80,7 @@ def plan(
     inputs = list(inputs)
     if output is not None and not output.is_dir():
         other = output.suffix.lower()
-        if other != suffix and other in (".dac", *AUDIO_OUTPUTS):
+        if other != suffix and other in (*CODED_SUFFIXES, *AUDIO_OUTPUTS):
             raise CodaxError(f"{output}: ends in {other}, but {suffix} files are written")
     jobs, unreadable = [], []
     for given in inputs:

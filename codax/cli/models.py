@@ -1,24 +1,46 @@
 """Loading the model that --model names, or saying how to get it."""
 
+from typing import Any
+
 from codax.errors import CheckpointError
 
 
 def load_codec(name: str):
     """An `AudioCodec`. Raises `CheckpointError` in one line where the model is not to be had."""
     from codax.codec import AudioCodec
-    from codax.conversion import resolve_model
 
-    resolved = resolve_model(name)
     try:
-        return AudioCodec.from_pretrained(resolved)
+        return AudioCodec.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise explained(name, error) from error
+
+
+def config_of(name: str) -> Any:
+    """A preset's needs no file; any other is read from its folder or repository."""
+    from codax.configuration import preset_config
+    from codax.conversion import RELEASED, resolve_model
+    from codax.modeling import model_class_of
+
+    if name in RELEASED:
+        return preset_config(name)
+    try:
+        resolved = resolve_model(name)
+        return model_class_of(resolved).config_class.from_pretrained(resolved)
+    except (OSError, ValueError) as error:
+        raise explained(name, error) from error
+
+
+def model_type_of(name: str) -> str:
+    """The family of a model: "dac" or "encodec"."""
+    return config_of(name).model_type
 
 
 def explained(name: str, error: Exception) -> CheckpointError:
     """An error of loading the model `name`, with the way out where it is not to be had."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    if isinstance(error, CheckpointError):
+        return error
     if isinstance(error.__cause__, LocalEntryNotFoundError):
         return CheckpointError(
             f"model {name}: not in the cache, and the Hub cannot be reached: run `codax download "

@@ -37,6 +37,13 @@ class Audio:
     def duration_s(self) -> float:
         return self.num_samples / self.sampling_rate
 
+    def without_clipping(self, peak: float = 0.99) -> "Audio":
+        """Turned down, all channels alike, until no sample exceeds `peak`; or as it is."""
+        largest = float(np.abs(self.samples).max(initial=0.0))
+        if largest <= peak:
+            return self
+        return Audio(self.samples * np.float32(peak / largest), self.sampling_rate)
+
     def save(self, path: str | os.PathLike, subtype: str | None = None) -> Path:
         """Write an audio file, in the format that the suffix names; whole or not at all.
 

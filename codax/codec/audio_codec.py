@@ -2,14 +2,15 @@
 
 import io
 import os
-from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from codax.codec.audio import Audio
-from codax.codec.windows import windows
+from codax.codec.coding import Coder, fit_length
+from codax.codec.dac_coder import DacCoder
+from codax.codec.encodec_coder import EncodecCoder
 from codax.conversion import resolve_model
 from codax.errors import AudioError, FormatError
 from codax.feature_extraction import (
@@ -17,34 +18,45 @@ from codax.feature_extraction import (
     gain_to_loudness,
     limit_peak,
     measure_loudness,
+    mix,
     read_audio,
     resample,
 )
-from codax.formats import EncodedAudio, read_dac
+from codax.formats import EncodedAudio, read_clip
 from codax.formats.encoded_audio import MAX_INPUT_DB, MAX_SAMPLING_RATE
-from codax.modeling import FlaxDacModel
+from codax.modeling import FlaxDacModel, FlaxEncodecModel, model_class_of
+
+HUB_OPTIONS = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "proxies",
+    "revision",
+    "subfolder",
+    "token",
+)
 
 AudioSource = str | os.PathLike | bytes | BinaryIO | ArrayLike | Audio
 CodesSource = str | os.PathLike | bytes | BinaryIO | EncodedAudio
 
-TRAINING_LOUDNESS_DB = -16.0
-"""LUFS. What DAC was trained on, and what descript-audio-codec normalises to before encoding."""
-
-WINDOW_S = 20.0
-"""Seconds of audio that go through the network at once: memory stays bounded for any length."""
+TRAINED = "trained"
+"""The loudness that the model was trained on."""
 
 
 class AudioCodec:
     """A codec for files: `encode` reads, resamples, normalises and codes, `decode` goes back.
 
-    A file gets back its sampling rate, its channels, its exact length, its loudness and the balance
-    between its channels. Codes are those of the whole clip, however long: long clips are coded in
-    windows that overlap by the network's receptive field.
+    A file gets back its sampling rate, its channels, its exact length, and with DAC its loudness
+    and the balance between its channels. Codes are those of the whole clip, however long.
     """
 
-    def __init__(self, model: FlaxDacModel):
+    def __init__(self, model: FlaxDacModel | FlaxEncodecModel, model_name: str | None = None):
         self.model = model
+        self.model_name = model_name
         self.config = model.config
+        self._coder: Coder = (
+            EncodecCoder(model) if isinstance(model, FlaxEncodecModel) else DacCoder(model)
+        )
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike, **options) -> "AudioCodec":
@@ -53,7 +65,10 @@ class AudioCodec:
         `options` are those of `FlaxDacModel.from_pretrained`. Raises `CheckpointError` for a name
         that is none of these or weights that do not fit, `OSError` where nothing can be fetched.
         """
-        return cls(FlaxDacModel.from_pretrained(resolve_model(name_or_path), **options))
+        resolved = resolve_model(name_or_path)
+        hub_options = {name: options[name] for name in HUB_OPTIONS if name in options}
+        model_class = model_class_of(resolved, **hub_options)
+        return cls(model_class.from_pretrained(resolved, **options), str(name_or_path))
 
     @property
     def sampling_rate(self) -> int:
@@ -65,39 +80,57 @@ class AudioCodec:
         audio: AudioSource,
         sampling_rate: int | None = None,
         n_quantizers: int | None = None,
-        loudness_db: float | None = TRAINING_LOUDNESS_DB,
+        bandwidth: float | None = None,
+        loudness_db: float | str | None = TRAINED,
+        mix_channels: bool = False,
+        at_model_rate: bool = False,
     ) -> EncodedAudio:
         """Encode a clip.
 
         audio: a path, the bytes of a file, a binary file object, an `Audio`, or an array [T] or
-            [C, T] of floats or integer PCM at `sampling_rate` Hz. Channels are coded one by one.
-        n_quantizers: codebooks to use, all by default; fewer give a lower bitrate.
+            [C, T] of floats or integer PCM at `sampling_rate` Hz. Models of one channel code the
+            channels one by one; EnCodec's 48 kHz model takes two.
+        n_quantizers: codebooks to use; fewer give a lower bitrate. DAC uses all by default.
+        bandwidth: kbps instead, for EnCodec, where 6 is the default as in its own command (or the
+            highest that the model has, if it has no 6)
         loudness_db: LUFS that the clip is brought to before encoding, jointly over its channels, so
             that their balance stays; `decode` restores the loudness of the original. None: neither.
+            By default -16 for DAC, which was trained so, and None for EnCodec.
+        mix_channels: mix to the number of channels that the model codes: to mono by the mean, from
+            mono by repetition
+        at_model_rate: keep the clip's length at the model's sampling rate instead of its own, as
+            `.ecdc` files do
 
-        Raises `AudioError` for audio that cannot be read, has no samples, or has no known rate;
-        `ValueError` for a number of codebooks that the model does not have.
+        Raises `AudioError` for audio that cannot be read, has no samples, no known rate, or a
+        number of channels that the model does not take; `ValueError` for a number of codebooks or a
+        bandwidth that the model does not have.
         """
         original = _load(audio, sampling_rate)
-        if loudness_db is not None and not abs(loudness_db) <= MAX_INPUT_DB:
-            raise ValueError(f"loudness_db={loudness_db} must be LUFS from -200 to 200, or None")
-        samples = resample(original.samples, original.sampling_rate, self.sampling_rate)
+        levels = self._coder.levels(n_quantizers, bandwidth)
+        loudness_db = self._checked_loudness(loudness_db)
+        samples = original.samples
+        if mix_channels:
+            samples = mix(samples, self._coder.channels_per_stream)
+        samples = resample(samples, original.sampling_rate, self.sampling_rate)
         input_db = None
         if loudness_db is not None:
             input_db = measure_loudness(samples, self.sampling_rate)
             samples = limit_peak(samples * gain_to_loudness(input_db, loudness_db))
-        codes = self._encode_samples(samples.astype(np.float32), n_quantizers)
+        coded = self._coder.encode(samples.astype(np.float32), levels)
+        kept = Audio(samples, self.sampling_rate) if at_model_rate else original
         return EncodedAudio(
-            codes=codes,
-            sampling_rate=original.sampling_rate,
-            num_samples=original.num_samples,
+            codes=coded.codes,
+            sampling_rate=kept.sampling_rate,
+            num_samples=kept.num_samples,
             input_db=input_db,
-            chunk_frames=codes.shape[-1],
-            padding=True,
+            channels_per_stream=self._coder.channels_per_stream,
+            segment_frames=coded.segment_frames,
+            scales=coded.scales,
+            model=self.model_name,
         )
 
     def decode(self, encoded: CodesSource) -> Audio:
-        """Decode a clip: a path, the bytes of a `.dac` file, a file object, or an `EncodedAudio`.
+        """Decode a clip: a path, the bytes of a file, a file object, or an `EncodedAudio`.
 
         Files of descript-audio-codec and DAC-JAX decode as they do there, chunk by chunk, except
         that one gain for all channels restores the loudness, so that their balance stays.
@@ -105,77 +138,31 @@ class AudioCodec:
         Raises `FormatError` for a damaged file, or codes that this model cannot have made.
         """
         clip = encoded if isinstance(encoded, EncodedAudio) else _read(encoded)
-        clip.check_codes(self.config.n_codebooks, self.config.codebook_size)
-        duration_s = clip.num_frames / self.config.frame_rate
-        if clip.num_samples > duration_s * clip.sampling_rate + 1:
+        clip.check_codes(self._coder.num_codebooks, self._coder.codebook_size)
+        if clip.channels_per_stream != self._coder.channels_per_stream:
             raise FormatError(
-                f"num_samples is {clip.num_samples}, allowed: up to the {duration_s:.3f} s that "
+                f"codes hold {clip.channels_per_stream} channels each, allowed: "
+                f"{self._coder.channels_per_stream}, as the model codes"
+            )
+        samples = self._coder.decode(clip)
+        decoded_s = (samples.shape[1] + self.config.hop_length) / self.sampling_rate
+        if clip.num_samples > decoded_s * clip.sampling_rate + 1:
+            raise FormatError(
+                f"num_samples is {clip.num_samples}, allowed: up to the {decoded_s:.3f} s that "
                 f"{clip.num_frames} frames hold"
             )
-        samples = _restore_loudness(self._decode_codes(clip), self.sampling_rate, clip.input_db)
+        samples = _restore_loudness(samples, self.sampling_rate, clip.input_db)
         samples = resample(samples, self.sampling_rate, clip.sampling_rate)
-        return Audio(_fit_length(samples, clip.num_samples), clip.sampling_rate)
+        return Audio(fit_length(samples, clip.num_samples), clip.sampling_rate)
 
-    def _encode_samples(self, samples: np.ndarray, n_quantizers: int | None) -> np.ndarray:
-        """Samples float32 [C, T] at the model's rate -> codes int32 [C, K, F].
-
-        As many frames as decode to at least T samples: with the odd strides of the 16 and 24 kHz
-        models that can be one more than T makes up.
-        """
-        hop_length = self.config.hop_length
-        num_frames = self.config.frames_to_cover(samples.shape[1])
-        samples = _fit_length(samples, num_frames * hop_length)
-
-        def encode_frames(start: int, stop: int) -> np.ndarray:
-            window = samples[:, None, start * hop_length : stop * hop_length]
-            return np.asarray(self.model.encode(window, n_quantizers).audio_codes)
-
-        return self._in_windows(num_frames, self.config.encoder_context_frames, encode_frames, 1)
-
-    def _decode_codes(self, clip: EncodedAudio) -> np.ndarray:
-        """-> samples float32 [C, T] at the model's rate; T is what the model makes of the codes."""
-        if not clip.padding or clip.chunk_frames < clip.num_frames:
-            return self._decode_chunks(clip)
-
-        def decode_frames(start: int, stop: int) -> np.ndarray:
-            codes = clip.codes[:, :, start:stop]
-            audio_values = self.model.decode(audio_codes=codes).audio_values
-            # Windows that are not the last must fill their frames: odd strides leave some short.
-            return _fit_length(np.asarray(audio_values), codes.shape[-1] * self.config.hop_length)
-
-        context = self.config.decoder_context_frames
-        samples = self._in_windows(clip.num_frames, context, decode_frames, self.config.hop_length)
-        return samples[:, : self.config.decoded_length(clip.num_frames)]
-
-    def _decode_chunks(self, clip: EncodedAudio) -> np.ndarray:
-        """Decode descript's independently coded chunks, each alone, and join them."""
-        pieces = []
-        for start in range(0, clip.num_frames, clip.chunk_frames):
-            codes = clip.codes[:, :, start : start + clip.chunk_frames]
-            if self.config.decoded_length(codes.shape[-1], clip.padding) < 1:
-                raise FormatError(
-                    f"a chunk of {codes.shape[-1]} unpadded frames is too short for this model"
-                )
-            decoded = self.model.decode(audio_codes=codes, padded=clip.padding)
-            pieces.append(np.asarray(decoded.audio_values))
-        return np.concatenate(pieces, axis=-1)
-
-    def _in_windows(
-        self,
-        num_frames: int,
-        context: tuple[int, int],
-        process: Callable[[int, int], np.ndarray],
-        units_per_frame: int,
-    ) -> np.ndarray:
-        """Run `process(start, stop)` over windows of frames; join what is kept on the last axis."""
-        size = max(round(WINDOW_S * self.config.frame_rate), 4 * sum(context))
-        pieces = []
-        for window in windows(num_frames, size, context):
-            result = process(window.start, window.stop)
-            first = (window.keep_start - window.start) * units_per_frame
-            last = (window.keep_stop - window.start) * units_per_frame
-            pieces.append(result[..., first:last])
-        return np.concatenate(pieces, axis=-1)
+    def _checked_loudness(self, loudness_db: float | str | None) -> float | None:
+        if loudness_db == TRAINED:
+            return self._coder.training_loudness_db
+        if loudness_db is None:
+            return None
+        if isinstance(loudness_db, str) or not abs(loudness_db) <= MAX_INPUT_DB:
+            raise ValueError(f"loudness_db={loudness_db} must be LUFS from -200 to 200, or None")
+        return loudness_db
 
 
 def _load(audio: AudioSource, sampling_rate: int | None) -> Audio:
@@ -213,7 +200,7 @@ def _read(source: str | os.PathLike | bytes | BinaryIO) -> EncodedAudio:
         raise FormatError(
             f"codes are read from a path, bytes or a binary file, not {type(source).__name__}"
         )
-    return read_dac(source)
+    return read_clip(source)
 
 
 def _restore_loudness(
@@ -228,9 +215,3 @@ def _restore_loudness(
         return np.concatenate(restored)
     gain = gain_to_loudness(measure_loudness(samples, sampling_rate), input_db)
     return (samples * gain).astype(np.float32)
-
-
-def _fit_length(samples: np.ndarray, num_samples: int) -> np.ndarray:
-    """[C, T] -> [C, num_samples], cropped or filled with zeros at the end."""
-    samples = samples[:, :num_samples]
-    return np.pad(samples, ((0, 0), (0, num_samples - samples.shape[1])))

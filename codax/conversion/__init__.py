@@ -6,6 +6,7 @@ torch is needed to read pickled files and to verify, and imported only then.
 from codax.conversion.checkpoints import RELEASED as RELEASED
 from codax.conversion.checkpoints import ReleasedCheckpoint as ReleasedCheckpoint
 from codax.conversion.convert import convert_checkpoint as convert_checkpoint
+from codax.conversion.convert import convert_to_audiocraft as convert_to_audiocraft
 from codax.conversion.convert import load_original as load_original
 from codax.conversion.download import download_original as download_original
 from codax.conversion.fetch import download_model as download_model
@@ -18,6 +19,7 @@ __all__ = [
     "Agreement",
     "ReleasedCheckpoint",
     "convert_checkpoint",
+    "convert_to_audiocraft",
     "download_model",
     "download_original",
     "load_original",

@@ -8,6 +8,8 @@ from huggingface_hub import constants
 from codax.errors import CheckpointError
 
 _DESCRIPT = "https://github.com/descriptinc/descript-audio-codec/releases/download"
+_ENCODEC = "https://dl.fbaipublicfiles.com/encodec/v0"
+_MUSICGEN = "https://huggingface.co/facebook/musicgen-small/resolve/main"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class ReleasedCheckpoint:
 
 
 # By preset name. Addresses and file names: descript-audio-codec 1.0.0, dac/utils/__init__.py, which
-# gives no checksums; a conversion checks their structure against the preset instead.
+# gives no checksums; a conversion checks their structure against the preset instead. encodec 0.1.1,
+# model.py, whose file names end in the first digits of their SHA-256. audiocraft 1.3, MusicGen.
 RELEASED = {
     "dac_44khz": ReleasedCheckpoint(
         url=f"{_DESCRIPT}/0.0.1/weights.pth",
@@ -54,6 +57,26 @@ RELEASED = {
         file_name="weights_16khz_8kbps_0.0.5.pth",
         hub_id="descript/dac_16khz",
         license="MIT",
+    ),
+    "encodec_24khz": ReleasedCheckpoint(
+        url=f"{_ENCODEC}/encodec_24khz-d7cc33bc.th",
+        file_name="encodec_24khz-d7cc33bc.th",
+        hub_id="facebook/encodec_24khz",
+        license="MIT",
+        sha256_prefix="d7cc33bc",
+    ),
+    "encodec_48khz": ReleasedCheckpoint(
+        url=f"{_ENCODEC}/encodec_48khz-7e698e3e.th",
+        file_name="encodec_48khz-7e698e3e.th",
+        hub_id="facebook/encodec_48khz",
+        license="MIT",
+        sha256_prefix="7e698e3e",
+    ),
+    "encodec_32khz": ReleasedCheckpoint(
+        url=f"{_MUSICGEN}/compression_state_dict.bin",
+        file_name="compression_state_dict.bin",
+        hub_id="facebook/encodec_32khz",
+        license="CC-BY-NC-4.0",
     ),
 }
 

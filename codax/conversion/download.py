@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from codax.errors import CheckpointError
 
-from .checkpoints import ReleasedCheckpoint, originals_folder, released_checkpoint
+from .checkpoints import RELEASED, ReleasedCheckpoint, originals_folder, released_checkpoint
 
 logger = logging.get_logger(__name__)
 
@@ -135,12 +135,32 @@ def _check(partial: Path, size: int, checkpoint: ReleasedCheckpoint) -> None:
     if received > size:
         partial.unlink()
         raise CheckpointError(f"{checkpoint.url}: {received} bytes came instead of {size}")
-    if checkpoint.sha256_prefix:
-        with partial.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if not digest.startswith(checkpoint.sha256_prefix):
-            partial.unlink()
-            raise CheckpointError(
-                f"{checkpoint.url}: its SHA-256 begins with {digest[:16]}, not with "
-                f"{checkpoint.sha256_prefix} as published"
-            )
+    if checkpoint.sha256_prefix and not (digest := _sha256(partial)).startswith(
+        checkpoint.sha256_prefix
+    ):
+        partial.unlink()
+        raise CheckpointError(
+            f"{checkpoint.url}: its SHA-256 begins with {digest[:16]}, not with "
+            f"{checkpoint.sha256_prefix} as published"
+        )
+
+
+def require_checksum(path: Path) -> None:
+    """Check a file that is named like a released one against the checksum that is published.
+
+    Raises `CheckpointError` for another content, `OSError` where it cannot be read.
+    """
+    for checkpoint in RELEASED.values():
+        published = checkpoint.sha256_prefix
+        if published and path.name == checkpoint.file_name:
+            digest = _sha256(path)
+            if not digest.startswith(published):
+                raise CheckpointError(
+                    f"{path}: its SHA-256 begins with {digest[:16]}, not with {published} as "
+                    "published: the file is damaged or another one"
+                )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

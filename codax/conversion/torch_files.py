@@ -27,8 +27,11 @@ def import_torch() -> Any:
     return torch
 
 
-def read_torch_file(path: Path) -> Any:
+def read_torch_file(path: Path, stand_ins: Mapping[str, type] | None = None) -> Any:
     """What `torch.save` wrote: tensors (mapped from the file where possible) and plain values.
+
+    stand_ins: full names of further classes that may occur -> our own, inert classes, which take
+        their place; the classes themselves are never imported
 
     Raises `CheckpointError` for a file that is damaged, is none of torch's, or asks for anything
     that could run code, naming it; `CodaxError` where torch is missing or too old; `OSError` where
@@ -42,8 +45,10 @@ def read_torch_file(path: Path) -> Any:
         )
     with path.open("rb") as file:
         is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    allowed = [(stand_in, name) for name, stand_in in (stand_ins or {}).items()]
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # what torch raises for damaged files is not bounded by any list
         raise CheckpointError(f"{path}: {_reason(error)}") from error
 

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from transformers.utils import logging
 
-from codax.configuration import DacConfig
-from codax.modeling import FlaxDacModel
+from codax.modeling import FlaxDacModel, FlaxEncodecModel, model_class_of
 
-from .convert import DESCRIPT_ARGUMENTS, read_original
-from .torch_files import import_torch
+from .original_dac import DESCRIPT_ARGUMENTS
+from .torch_files import import_torch, read_torch_file
 
 logger = logging.get_logger(__name__)
 
@@ -32,8 +31,9 @@ class Agreement:
     reference: the reference's name
     frames: frames of the signal
     codes_total, codes_equal: over all codebooks
-    max_margin: where codes differ, how much farther (squared distance of unit vectors) the worse
-        choice is than the other, at most; 0.0 where all are equal. Two correct float32
+    max_margin: where codes differ, how much farther (squared distance; of unit vectors in DAC,
+        relative to their lengths in EnCodec) the worse choice is than the other, at most; 0.0 where
+        all are equal. Two correct float32
         implementations may choose differently between codewords that are almost equally near. Only
         the first differing codebook of each frame counts: those after it code another residual.
     max_audio_error: largest absolute difference between the two decodings of the reference's codes
@@ -79,25 +79,76 @@ def verify_against_torch(
 ) -> Agreement:
     """Encode and decode a sweep with noise in codax and in torch, both loaded from `folder`.
 
-    The reference is transformers' torch `DacModel`; with `original`, a `.pth` file, descript's
+    The reference is transformers' torch model; with `original`, a `.pth` file of DAC, descript's
     package `dac` runs that file as well, if it can be imported (a warning tells if not).
-    `seconds` are rounded to whole frames.
+    `seconds` are rounded to whole frames; a model that codes segments is given one at most.
 
     Raises `CodaxError` where torch is missing; otherwise what loading raises.
     """
     import_torch()
-    model: Any = FlaxDacModel.from_pretrained(folder)
+    model: Any = model_class_of(folder).from_pretrained(folder)
+    if isinstance(model, FlaxEncodecModel):
+        audio = _test_signal(model.config, seconds, seed)
+        reference = _transformers_encodec(folder, model.config.target_bandwidths[-1])
+        return _compare(_EncodecSide(model, audio), audio, "transformers.EncodecModel", *reference)
     audio = _test_signal(model.config, seconds, seed)
-    compared = None
+    ours, compared = _DacSide(model, audio), None
     if original is not None and (descript := _descript_reference(Path(original))):
-        compared = _compare(model, audio, "descript-audio-codec", *descript)
-    return _compare(
-        model, audio, "transformers.DacModel", *_transformers_reference(folder), original=compared
-    )
+        compared = _compare(ours, audio, "descript-audio-codec", *descript)
+    reference = _transformers_dac(folder)
+    return _compare(ours, audio, "transformers.DacModel", *reference, original=compared)
+
+
+class _DacSide:
+    """codax's DAC on one signal: codes int [K, F], and what else the comparison asks for."""
+
+    def __init__(self, model: FlaxDacModel, audio: np.ndarray):
+        encoded: Any = model.encode(audio)
+        self.model = model
+        self.codes = np.asarray(encoded.audio_codes)[0]
+        latents = np.asarray(encoded.projected_latents)[0]
+        self._latents = latents.reshape(len(self.codes), -1, self.codes.shape[-1])
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        return np.asarray(self.model.decode(audio_codes=codes[None]).audio_values)
+
+    def margin(self, level: int, frame: int, choices: list[int]) -> float:
+        """See `Agreement.max_margin`, between two codewords."""
+        codebook = self.model.params["quantizer"][f"quantizers_{level}"]["codebook"]["embedding"]
+        codewords = _unit_length(np.asarray(codebook)[choices])
+        chosen, other = codewords @ _unit_length(self._latents[level, :, frame])
+        return 2 * abs(float(chosen - other))
+
+
+class _EncodecSide:
+    """codax's EnCodec on one signal, likewise, at its highest bandwidth."""
+
+    def __init__(self, model: FlaxEncodecModel, audio: np.ndarray):
+        encoded: Any = model.encode(audio, bandwidth=model.config.target_bandwidths[-1])
+        self.model = model
+        self.codes = np.asarray(encoded.audio_codes)[0, 0]
+        self._scales = encoded.audio_scales
+        scale = 1 if self._scales is None else np.asarray(self._scales)[0, 0]
+        samples = np.swapaxes(audio / scale, 1, 2)
+        encoder = model.module.bind({"params": model.params}).encoder
+        self._latents = np.asarray(encoder(samples), np.float64)[0]
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        return np.asarray(self.model.decode(codes[None, None], self._scales).audio_values)
+
+    def margin(self, level: int, frame: int, choices: list[int]) -> float:
+        books = self.model.params["quantizer"]
+        books = [np.asarray(books[f"codebooks_{index}"]["embedding"]) for index in range(level + 1)]
+        taken = sum(
+            book[code] for book, code in zip(books, self.codes[:level, frame], strict=False)
+        )
+        residual = self._latents[frame] - taken
+        squares = np.sum((books[level][choices] - residual) ** 2, axis=1)
+        return abs(float(squares[0] - squares[1])) / float(np.sum(residual**2) + squares.max())
 
 
 def _compare(
-    model: FlaxDacModel,
+    ours: _DacSide | _EncodecSide,
     audio: np.ndarray,
     reference: str,
     encode: Callable,
@@ -108,36 +159,22 @@ def _compare(
     with torch.no_grad():
         reference_codes = encode(torch.from_numpy(audio))
         expected_audio = decode(reference_codes).numpy()
-    expected = reference_codes.numpy()
-    encoded: Any = model.encode(audio)
-    codes, latents = np.asarray(encoded.audio_codes), np.asarray(encoded.projected_latents)
-    decoded = np.asarray(model.decode(audio_codes=expected).audio_values)
+    expected = reference_codes.numpy()[0]
+    differs = ours.codes != expected
+    margins = []
+    for frame in np.flatnonzero(differs.any(axis=0)):
+        level = int(differs[:, frame].argmax())
+        choices = [int(codes[level, frame]) for codes in (ours.codes, expected)]
+        margins.append(ours.margin(level, int(frame), choices))
     return Agreement(
         reference=reference,
-        frames=codes.shape[-1],
-        codes_total=codes.size,
-        codes_equal=int(np.sum(codes == expected)),
-        max_margin=_max_margin(model, codes[0], expected[0], latents[0]),
-        max_audio_error=float(np.max(np.abs(decoded - expected_audio))),
+        frames=ours.codes.shape[-1],
+        codes_total=ours.codes.size,
+        codes_equal=int(np.sum(~differs)),
+        max_margin=max(margins, default=0.0),
+        max_audio_error=float(np.max(np.abs(ours.decode(expected) - expected_audio))),
         **others,
     )
-
-
-def _max_margin(
-    model: FlaxDacModel, codes: np.ndarray, expected: np.ndarray, latents: np.ndarray
-) -> float:
-    """See `Agreement.max_margin`. codes, expected: int [K, F]; latents: float [K * d, F]."""
-    latents = latents.reshape(len(codes), -1, codes.shape[-1])
-    differs = codes != expected
-    margin = 0.0
-    for frame in np.flatnonzero(differs.any(axis=0)):
-        level = differs[:, frame].argmax()
-        quantizer = model.params["quantizer"][f"quantizers_{level}"]
-        choices = codes[level, frame], expected[level, frame]
-        codewords = _unit_length(np.asarray(quantizer["codebook"]["embedding"])[list(choices)])
-        chosen, other = codewords @ _unit_length(latents[level, :, frame])
-        margin = max(margin, 2 * abs(float(chosen - other)))
-    return margin
 
 
 def _unit_length(vectors: np.ndarray) -> np.ndarray:
@@ -145,18 +182,22 @@ def _unit_length(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _test_signal(config: DacConfig, seconds: float, seed: int) -> np.ndarray:
-    """A sweep from 20 Hz to almost half the sampling rate, with noise: float32 [1, 1, T]."""
-    num_frames = max(1, round(seconds * config.frame_rate))
+def _test_signal(config: Any, seconds: float, seed: int) -> np.ndarray:
+    """A sweep from 20 Hz to almost half the sampling rate, with noise: float32 [1, C, T]."""
+    num_frames = max(1, round(seconds * config.sampling_rate / config.hop_length))
+    segmenting = getattr(config, "segmenting", None)
+    if segmenting is not None:
+        num_frames = min(num_frames, segmenting.stride // config.hop_length)
     num_samples = num_frames * config.hop_length
+    channels = getattr(config, "audio_channels", 1)
     frequencies = np.geomspace(20, 0.45 * config.sampling_rate, num_samples)
     sweep = np.sin(2 * np.pi * np.cumsum(frequencies / config.sampling_rate))
-    noise = np.random.default_rng(seed).standard_normal(num_samples)
-    return (0.3 * sweep + 0.05 * noise).astype(np.float32)[np.newaxis, np.newaxis]
+    noise = np.random.default_rng(seed).standard_normal((1, channels, num_samples))
+    return (0.3 * sweep + 0.05 * noise).astype(np.float32)
 
 
-def _transformers_reference(folder: str | os.PathLike) -> tuple[Callable, Callable]:
-    """Functions audio [B, 1, T] -> codes [B, K, F] and codes -> audio [B, T], of tensors."""
+def _transformers_dac(folder: str | os.PathLike) -> tuple[Callable, Callable]:
+    """Functions audio [1, C, T] -> codes [1, K, F] and codes -> audio [1, ..., T], of tensors."""
     from transformers import DacModel
 
     model: Any = DacModel.from_pretrained(folder).eval()
@@ -166,8 +207,23 @@ def _transformers_reference(folder: str | os.PathLike) -> tuple[Callable, Callab
     )
 
 
+def _transformers_encodec(folder: str | os.PathLike, bandwidth: float) -> tuple[Callable, Callable]:
+    """As `_transformers_dac`; decoding takes the scales of what was encoded last."""
+    from transformers import EncodecModel
+
+    model: Any = EncodecModel.from_pretrained(folder).eval()
+    scales: list = []
+
+    def encode(audio: Any) -> Any:
+        encoded = model.encode(audio, bandwidth=bandwidth)
+        scales[:] = encoded.audio_scales
+        return encoded.audio_codes[0]
+
+    return encode, lambda codes: model.decode(codes[None], scales).audio_values
+
+
 def _descript_reference(path: Path) -> tuple[Callable, Callable] | None:
-    """As `_transformers_reference`, for descript's package; None where it cannot be imported.
+    """As `_transformers_dac`, for descript's package; None where it cannot be imported.
 
     The model is put together here: the package's own loader unpickles whatever a file holds.
     """
@@ -176,7 +232,8 @@ def _descript_reference(path: Path) -> tuple[Callable, Callable] | None:
     except ImportError as error:
         logger.warning(f"{path} is not compared with descript-audio-codec: {error}")
         return None
-    arguments, state = read_original(path)
+    content = read_torch_file(path)
+    arguments, state = content["metadata"]["kwargs"], content["state_dict"]
     known = {name: arguments[name] for name in DESCRIPT_ARGUMENTS if name in arguments}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package uses what torch deprecates

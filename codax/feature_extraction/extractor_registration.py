@@ -10,7 +10,8 @@ from transformers.models.encodec.configuration_encodec import EncodecConfig
 from .feature_extraction_dac import DacFeatureExtractor
 from .feature_extraction_encodec import EncodecFeatureExtractor
 
-EXTRACTORS = {DacConfig: DacFeatureExtractor, EncodecConfig: EncodecFeatureExtractor}
+EXTRACTORS = {"dac": DacFeatureExtractor, "encodec": EncodecFeatureExtractor}
+"""By the `model_type` of the configuration."""
 
 
 def register_feature_extractors() -> None:
@@ -25,6 +26,7 @@ def register_feature_extractors() -> None:
       outputs.)
     - preprocessor_config.json names no class: the class of the model's config decides.
     """
-    for config_class, extractor_class in EXTRACTORS.items():
-        FEATURE_EXTRACTOR_MAPPING_NAMES.pop(config_class.model_type, None)
-        AutoFeatureExtractor.register(config_class, extractor_class, exist_ok=True)
+    for config_class in (DacConfig, EncodecConfig):
+        model_type = config_class.model_type
+        FEATURE_EXTRACTOR_MAPPING_NAMES.pop(model_type, None)
+        AutoFeatureExtractor.register(config_class, EXTRACTORS[model_type], exist_ok=True)

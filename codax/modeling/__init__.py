@@ -1,5 +1,7 @@
 """The codecs as Flax modules and as `FlaxPreTrainedModel`s."""
 
+from codax.modeling.auto import CODEC_MODELS as CODEC_MODELS
+from codax.modeling.auto import model_class_of as model_class_of
 from codax.modeling.modeling_flax_dac import FlaxDacDecoderOutput as FlaxDacDecoderOutput
 from codax.modeling.modeling_flax_dac import FlaxDacEncoderOutput as FlaxDacEncoderOutput
 from codax.modeling.modeling_flax_dac import FlaxDacModel as FlaxDacModel

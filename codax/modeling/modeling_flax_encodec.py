@@ -64,7 +64,7 @@ class FlaxEncodecOutput(ModelOutput):
 
 
 class Encoded(NamedTuple):
-    """Segments as codes int32 [S, B, K, F] and scales float32 [S, B, 1], or None."""
+    """Codes int32 [..., K, F] of segments, and their scales float32 [..., 1] or None."""
 
     codes: jax.Array
     scales: jax.Array | None
@@ -105,37 +105,41 @@ class FlaxEncodecModule(nn.Module):
         return encoded, self.decode(encoded.codes, encoded.scales, frames, length)
 
     def encode(self, input_values, lengths=None, num_quantizers: int | None = None) -> Encoded:
-        """Encode clips.
+        """Cut clips into segments and encode them.
 
         input_values: float [B, C, T]
         lengths: int [B], samples of each clip that there are; T for all where it is None
         """
-        architecture = self.architecture
-        levels = architecture.num_quantizers if num_quantizers is None else num_quantizers
         samples = jnp.swapaxes(input_values, 1, 2).astype(jnp.float32)
-        samples = samples if lengths is None else without_rest(samples, lengths)
-        segmenting = architecture.segmenting
+        segmenting = self.architecture.segmenting
         if segmenting is None or samples.shape[1] <= segmenting.stride:
-            segments = samples[None]
-            lengths = None if lengths is None else lengths[None]
+            segments, lengths = samples[None], None if lengths is None else lengths[None]
         else:
             if lengths is None:
                 lengths = jnp.full(len(samples), samples.shape[1])
             segments, lengths = cut_segments(samples, lengths, *segmenting)
         outer = segments.shape[:2]
-        segments = segments.reshape(-1, *segments.shape[2:])
         lengths = None if lengths is None else lengths.reshape(-1)
+        encoded = self.encode_segments(
+            segments.reshape(-1, *segments.shape[2:]), lengths, num_quantizers
+        )
+        return jax.tree.map(lambda array: array.reshape(*outer, *array.shape[1:]), encoded)
+
+    def encode_segments(self, samples, lengths=None, num_quantizers: int | None = None) -> Encoded:
+        """Encode segments of at most `lengths` int [N] samples: float [N, T, C] -> [N, K, F]."""
+        architecture = self.architecture
+        levels = architecture.num_quantizers if num_quantizers is None else num_quantizers
+        samples = samples if lengths is None else without_rest(samples, lengths)
         scales = None
         if architecture.normalize:
-            scales = _volume(segments, lengths)
-            segments = segments / scales[..., None]
-            scales = scales.reshape(*outer, 1)
-        latents = self.encoder(segments, lengths=lengths).astype(jnp.float32)
+            scales = _volume(samples, lengths)
+            samples = samples / scales[..., None]
+        latents = self.encoder(samples, lengths=lengths).astype(jnp.float32)
         codes = self.quantizer(latents, levels)
         if lengths is not None:
             frames = -(-lengths // architecture.hop_length)
             codes = jnp.where(jnp.arange(codes.shape[-1]) < frames[:, None, None], codes, 0)
-        return Encoded(codes.reshape(*outer, *codes.shape[1:]), scales)
+        return Encoded(codes, scales)
 
     def decode(self, codes, scales=None, num_frames=None, num_samples: int | None = None):
         """Decode segments and put them together.
@@ -146,12 +150,12 @@ class FlaxEncodecModule(nn.Module):
         -> float32 [B, C, T]; what lies beyond the frames of a clip is zero
         """
         architecture = self.architecture
-        outer, flat_codes = codes.shape[:2], codes.reshape(-1, *codes.shape[2:])
-        flat_frames = None if num_frames is None else num_frames.reshape(-1)
-        latents = self.quantizer.dequantize(flat_codes)
-        samples = self.decoder(latents, lengths=flat_frames).astype(jnp.float32)
-        if scales is not None:
-            samples = samples * scales.reshape(-1, 1, 1)
+        outer = codes.shape[:2]
+        samples = self.decode_segments(
+            codes.reshape(-1, *codes.shape[2:]),
+            None if scales is None else scales.reshape(-1, 1),
+            None if num_frames is None else num_frames.reshape(-1),
+        )
         samples = samples.reshape(*outer, *samples.shape[1:])
         if architecture.segmenting is not None:
             if num_frames is None:
@@ -163,6 +167,12 @@ class FlaxEncodecModule(nn.Module):
         else:
             audio = samples[0]
         return jnp.swapaxes(audio, 1, 2)[..., :num_samples]
+
+    def decode_segments(self, codes, scales=None, num_frames=None):
+        """int32 [N, K, F], float32 [N, 1] -> float32 [N, T, C], `num_frames` int [N] of them."""
+        latents = self.quantizer.dequantize(codes)
+        samples = self.decoder(latents, lengths=num_frames).astype(jnp.float32)
+        return samples if scales is None else samples * scales[..., None]
 
     def frames_of(self, lengths, num_segments: int):
         """Samples of clips, int [B] -> frames of their segments, int [num_segments, B]."""
@@ -268,12 +278,14 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         return_dict: bool | None = None,
         last_frame_pad_length: Any = 0,
         num_samples=None,
+        num_frames=None,
         params: dict | None = None,
     ) -> FlaxEncodecDecoderOutput:
         """Decode codes [S, B, K, F] with their scales, as `encode` gives them, to audio [B, C, T].
 
         Where the last segments end is taken from the first of these that is given:
 
+        num_frames: int [S, B], frames of each segment that there are
         num_samples: int, or int [B]: the length of each clip; T is the largest
         padding_mask: that of the input; T is its length
         last_frame_pad_length: as `encode` gives; the audio covers all frames. It does not tell
@@ -294,9 +306,27 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
                 f"audio_codes has {len(codes)} segments; this model codes clips in one"
             )
         scales = self._checked_scales(audio_scales, codes.shape)
-        frames, length = self._extent(codes.shape, num_samples, padding_mask, last_frame_pad_length)
+        if num_frames is not None:
+            frames, length = self._checked_frames(num_frames, codes.shape), None
+        else:
+            frames, length = self._extent(
+                codes.shape, num_samples, padding_mask, last_frame_pad_length
+            )
         audio = self._apply("decode", params, codes, scales, frames, num_samples=length)
         return self._as(FlaxEncodecDecoderOutput(audio_values=audio), return_dict)
+
+    def encode_segments(self, samples, lengths=None, num_quantizers: int | None = None) -> Encoded:
+        """Encode segments as they are, for callers that cut clips themselves.
+
+        samples: float [N, T, C], channel-last; lengths: int [N], how many samples each has
+        num_quantizers: how many codebooks to use; all by default
+        -> codes int32 [N, K, F] and scales float32 [N, 1], or None
+        """
+        return self._apply("encode_segments", None, samples, lengths, num_quantizers=num_quantizers)
+
+    def decode_segments(self, codes, scales=None, num_frames=None) -> jax.Array:
+        """The way back: int32 [N, K, F], float32 [N, 1], int [N] -> float32 [N, T, C]."""
+        return self._apply("decode_segments", None, codes, scales, num_frames)
 
     def __call__(
         self,
@@ -381,6 +411,15 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             if self.config.segmenting is None and (frames == size).all():
                 return None, length
         return frames, length
+
+    def _checked_frames(self, num_frames, shape) -> Any:
+        count, batch, _, size = shape
+        frames = num_frames if isinstance(num_frames, Tracer) else np.asarray(num_frames, np.int32)
+        if frames.shape != (count, batch):
+            raise ValueError(f"num_frames has shape {frames.shape}; expected {(count, batch)}")
+        if not isinstance(frames, Tracer) and not ((frames >= 0) & (frames <= size)).all():
+            raise ValueError(f"num_frames reach from {frames.min()} to {frames.max()}, not {size}")
+        return frames
 
     def _require_frames(self, covered, frames, shape) -> None:
         count, _, _, size = shape

@@ -1,5 +1,8 @@
 """Clips in overlapping segments, coded each for itself, and put together again."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,6 +30,7 @@ def cut_segments(samples, lengths, size: int, stride: int):
     return segments, segment_lengths(lengths, num_segments, size, stride)
 
 
+@partial(jax.jit, static_argnames="stride")
 def overlap_add(segments, lengths, stride: int):
     """Join segments [S, B, N, C] of `lengths` int [S, B], one every `stride` samples -> [B, T, C].
 

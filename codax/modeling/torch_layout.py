@@ -57,12 +57,18 @@ def params_from_flax(rules: Iterable[WeightRule], tree: Mapping, source: str) ->
 
 
 def params_to_torch(
-    rules: Iterable[WeightRule], params: Mapping, source: str = "params"
+    rules: Iterable[WeightRule],
+    params: Mapping,
+    source: str = "params",
+    old_spelling: bool = False,
 ) -> dict[str, np.ndarray]:
-    """The Flax tree -> a torch state dict (float32), checked likewise."""
+    """The Flax tree -> a torch state dict (float32), checked likewise.
+
+    old_spelling: of weight norm's parameters, `weight_g` and `weight_v`
+    """
     state = {}
     for rule, leaf in _checked_leaves(rules, params, source):
-        state.update(rule.to_torch(leaf))
+        state.update(rule.to_torch(leaf, spelling=int(old_spelling)))
     return state
 
 

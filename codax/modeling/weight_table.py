@@ -13,13 +13,13 @@ import numpy as np
 
 from codax.configuration.configuration_dac import DacArchitecture
 from codax.configuration.configuration_encodec import EncodecArchitecture
+from codax.configuration.configuration_encodec_lm import EncodecLmArchitecture
 from codax.configuration.conv_geometry import Conv, Layer, Lstm, Snake, named_layers
 
 ALIGNMENT = 64  # bytes, of arrays on XLA's CPU device
 
 WEIGHT_NORM_SUFFIXES = (
-    # (gain, direction) in place of "weight", in the two spellings that torch has had; the first is
-    # written.
+    # (gain, direction) in place of "weight", as torch spells them, and as it did before 2.1.
     ("parametrizations.weight.original0", "parametrizations.weight.original1"),
     ("weight_g", "weight_v"),
 )
@@ -78,17 +78,18 @@ class WeightRule:
         """An array of `torch_shape` -> float32 of `flax_shape`."""
         return _contiguous(self.layout.to_flax(array), np.float32).reshape(self.flax_shape)
 
-    def to_torch(self, array: np.ndarray) -> dict[str, np.ndarray]:
+    def to_torch(self, array: np.ndarray, spelling: int = 0) -> dict[str, np.ndarray]:
         """An array of `flax_shape` -> float32 of `torch_shape`, by torch's key.
 
-        With weight norm: two arrays, the weight as direction and its own norm as gain.
+        With weight norm: two arrays, the weight as direction and its own norm as gain, under the
+        names of a spelling in `WEIGHT_NORM_SUFFIXES`.
         """
         view = self.layout.to_torch(array, self.torch_shape)
         weight = _contiguous(view, np.float32).reshape(self.torch_shape)
         if not self.weight_norm:
             return {self.torch_key: weight}
         norm = np.linalg.norm(weight.astype(np.float64).reshape(len(weight), -1), axis=1)
-        gain_key, direction_key = self.weight_norm_keys()[0]
+        gain_key, direction_key = self.weight_norm_keys()[spelling]
         return {
             gain_key: norm.astype(np.float32).reshape(self.gain_shape),
             direction_key: weight,
@@ -119,6 +120,30 @@ def encodec_weight_rules(architecture: EncodecArchitecture) -> tuple[WeightRule,
         *_network_rules(architecture.encoder, "encoder", weight_norm=True),
         *_encodec_quantizer_rules(architecture),
         *_network_rules(architecture.decoder, "decoder", weight_norm=True),
+    )
+
+
+def encodec_lm_weight_rules(architecture: EncodecLmArchitecture) -> tuple[WeightRule, ...]:
+    """Every weight of the language model of `.ecdc` files; torch's keys are the original's."""
+    entries, dim = architecture.codebook_size, architecture.dim
+    embedding = (1 + entries, dim)
+    levels = range(architecture.num_codebooks)
+    return (
+        *(
+            WeightRule(f"emb.{k}.weight", embedding, (f"embeddings_{k}", "embedding"), embedding)
+            for k in levels
+        ),
+        *_norm_rules(dim, "transformer.norm_in", ("input_norm",)),
+        *(
+            rule
+            for index in range(architecture.num_layers)
+            for rule in _transformer_layer_rules(architecture, index)
+        ),
+        *(
+            rule
+            for k in levels
+            for rule in _dense_rules(dim, entries, f"linears.{k}.", (f"heads_{k}",))
+        ),
     )
 
 
@@ -211,6 +236,35 @@ def _lstm_rules(lstm: Lstm, torch_root: str, path: tuple[str, ...]) -> Iterator[
                 (*path, f"{flax_name}_bias_l{index}"),
                 (gates,),
             )
+
+
+def _transformer_layer_rules(
+    architecture: EncodecLmArchitecture, index: int
+) -> Iterator[WeightRule]:
+    dim, wide = architecture.dim, architecture.feed_forward_dim
+    torch_root, path = f"transformer.layers.{index}", (f"layers_{index}",)
+    for torch_name, flax_name, size_in, size_out in (
+        ("self_attn.in_proj_", "query_key_value", dim, 3 * dim),
+        ("self_attn.out_proj.", "attention_output", dim, dim),
+        ("linear1.", "expansion", dim, wide),
+        ("linear2.", "contraction", wide, dim),
+    ):
+        yield from _dense_rules(size_in, size_out, f"{torch_root}.{torch_name}", (*path, flax_name))
+    yield from _norm_rules(dim, f"{torch_root}.norm1", (*path, "attention_norm"))
+    yield from _norm_rules(dim, f"{torch_root}.norm2", (*path, "feed_forward_norm"))
+
+
+def _dense_rules(
+    size_in: int, size_out: int, torch_prefix: str, path: tuple[str, ...]
+) -> Iterator[WeightRule]:
+    kernel, bias = (size_in, size_out), (size_out,)
+    yield WeightRule(f"{torch_prefix}weight", kernel[::-1], (*path, "kernel"), kernel, LINEAR)
+    yield WeightRule(f"{torch_prefix}bias", bias, (*path, "bias"), bias)
+
+
+def _norm_rules(size: int, torch_root: str, path: tuple[str, ...]) -> Iterator[WeightRule]:
+    yield WeightRule(f"{torch_root}.weight", (size,), (*path, "scale"), (size,))
+    yield WeightRule(f"{torch_root}.bias", (size,), (*path, "bias"), (size,))
 
 
 def _contiguous(view: np.ndarray, dtype) -> np.ndarray:
