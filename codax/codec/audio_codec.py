@@ -11,6 +11,7 @@ from codax.codec.audio import Audio
 from codax.codec.coding import Coder, fit_length
 from codax.codec.dac_coder import DacCoder
 from codax.codec.encodec_coder import EncodecCoder
+from codax.configuration import preset_name_of
 from codax.conversion import resolve_model
 from codax.errors import AudioError, FormatError
 from codax.feature_extraction import (
@@ -54,6 +55,7 @@ class AudioCodec:
         self.model = model
         self.model_name = model_name
         self.config = model.config
+        self._preset = preset_name_of(model.config)
         self._coder: Coder = (
             EncodecCoder(model) if isinstance(model, FlaxEncodecModel) else DacCoder(model)
         )
@@ -83,7 +85,6 @@ class AudioCodec:
         bandwidth: float | None = None,
         loudness_db: float | str | None = TRAINED,
         mix_channels: bool = False,
-        at_model_rate: bool = False,
     ) -> EncodedAudio:
         """Encode a clip.
 
@@ -98,8 +99,6 @@ class AudioCodec:
             By default -16 for DAC, which was trained so, and None for EnCodec.
         mix_channels: mix to the number of channels that the model codes: to mono by the mean, from
             mono by repetition
-        at_model_rate: keep the clip's length at the model's sampling rate instead of its own, as
-            `.ecdc` files do
 
         Raises `AudioError` for audio that cannot be read, has no samples, no known rate, or a
         number of channels that the model does not take; `ValueError` for a number of codebooks or a
@@ -117,16 +116,17 @@ class AudioCodec:
             input_db = measure_loudness(samples, self.sampling_rate)
             samples = limit_peak(samples * gain_to_loudness(input_db, loudness_db))
         coded = self._coder.encode(samples.astype(np.float32), levels)
-        kept = Audio(samples, self.sampling_rate) if at_model_rate else original
         return EncodedAudio(
             codes=coded.codes,
-            sampling_rate=kept.sampling_rate,
-            num_samples=kept.num_samples,
+            sampling_rate=original.sampling_rate,
+            num_samples=original.num_samples,
             input_db=input_db,
             channels_per_stream=self._coder.channels_per_stream,
             segment_frames=coded.segment_frames,
             scales=coded.scales,
             model=self.model_name,
+            preset=self._preset,
+            coded_samples=samples.shape[1],
         )
 
     def decode(self, encoded: CodesSource) -> Audio:

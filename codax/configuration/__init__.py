@@ -17,3 +17,15 @@ def preset_config(name: str) -> Any:
             return config_class.preset(name)
     names = ", ".join((*DAC_PRESETS, *ENCODEC_PRESETS))
     raise ValueError(f"unknown preset {name!r}; the presets are {names}")
+
+
+def preset_name_of(config: Any) -> str | None:
+    """The released model of this architecture and sampling rate; None where there is none."""
+    for name in type(config).presets:
+        preset = type(config).preset(name)
+        if (preset.architecture, preset.sampling_rate) == (
+            config.architecture,
+            config.sampling_rate,
+        ):
+            return name
+    return None

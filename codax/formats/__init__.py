@@ -1,6 +1,22 @@
 """File formats for compressed audio: bytes <-> `EncodedAudio`, never a model."""
 
+from codax.formats.containers import read_clip
 from codax.formats.dac_file import dac_bytes, read_dac, write_dac
+from codax.formats.ecdc_file import Probabilities, ecdc_bytes, read_ecdc, write_ecdc
 from codax.formats.encoded_audio import EncodedAudio
+from codax.formats.packed_file import codax_bytes, read_codax, write_codax
 
-__all__ = ["EncodedAudio", "dac_bytes", "read_dac", "write_dac"]
+__all__ = [
+    "EncodedAudio",
+    "Probabilities",
+    "codax_bytes",
+    "dac_bytes",
+    "ecdc_bytes",
+    "read_clip",
+    "read_codax",
+    "read_dac",
+    "read_ecdc",
+    "write_codax",
+    "write_dac",
+    "write_ecdc",
+]

@@ -2,27 +2,21 @@
 
 import io
 import os
-import stat
-from collections.abc import Set
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from codax.errors import FormatError
-from codax.files import atomic_path
 from codax.formats.encoded_audio import EncodedAudio
-from codax.formats.numpy_pickle import read_pickled_npy, recorded_array, shown
+from codax.formats.field_checks import dict_of, shown
+from codax.formats.file_content import Source, check_suffix, read_named, write_whole
+from codax.formats.numpy_pickle import read_pickled_npy, recorded_array
 
 DAC_VERSION = "1.0.0"
 """Of the file format. descript-audio-codec 1.0.0 and DAC-JAX write and read no other."""
 
-MAX_FILE_BYTES = 1 << 30
-"""A week of 44.1 kHz mono at 8 kbps."""
-
 MAX_CODE = np.iinfo(np.uint16).max
 
-_READ_BYTES = 1 << 20
 _MAX_INT = np.iinfo(np.int64).max
 
 _ARTIFACTS = frozenset({"codes", "metadata"})
@@ -34,7 +28,7 @@ _METADATA = frozenset(
 _PUBLISHED_HOP_LENGTHS = {44100: 512, 24000: 320, 16000: 320}
 
 
-def read_dac(source: str | os.PathLike | bytes | BinaryIO) -> EncodedAudio:
+def read_dac(source: Source) -> EncodedAudio:
     """Read a `.dac` file by path, from its bytes or from an open binary file.
 
     Files of descript-audio-codec 1.0.0 and of DAC-JAX are read, written with any numpy. No code in
@@ -43,32 +37,26 @@ def read_dac(source: str | os.PathLike | bytes | BinaryIO) -> EncodedAudio:
     Raises `FormatError`, in one line that names the file, for one that is damaged, hostile, of
     another version or over 1 GiB; `OSError` for one that cannot be opened.
     """
-    name = _name(source)
-    try:
-        return _encoded_audio(read_pickled_npy(_content(source)))
-    except FormatError as error:
-        raise FormatError(f"{name}: {error}") from error
+    return read_named(source, parse_dac)
 
 
 def write_dac(encoded: EncodedAudio, path: str | os.PathLike) -> None:
     """Write `encoded` so that descript's `DACFile.load` reads it; the file is whole or absent.
 
-    Raises `FormatError` where `path` does not end in `.dac` or a code exceeds 16 bits, `OSError`
-    naming `path` where it cannot be written.
+    Raises `FormatError` where `path` does not end in `.dac` or for a clip that the format cannot
+    hold (see `dac_bytes`), `OSError` naming `path` where it cannot be written.
     """
-    if Path(path).suffix.lower() != ".dac":
-        raise FormatError(f"{path}: the suffix is {Path(path).suffix!r}, allowed: .dac")
-    content = dac_bytes(encoded)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    check_suffix(path, ".dac")
+    write_whole(path, dac_bytes(encoded))
 
 
 def dac_bytes(encoded: EncodedAudio) -> bytes:
     """The content of the `.dac` file that `write_dac` writes.
 
-    Raises `FormatError` where a code exceeds 16 bits.
+    Raises `FormatError` where a code exceeds 16 bits, and for EnCodec's clips with several channels
+    in one stream, in segments or with scales. The model's name is not written.
     """
-    _check_sixteen_bits(encoded.codes)
+    _check_storable(encoded)
     input_db = encoded.input_db
     artifacts = {
         "codes": encoded.codes.astype(np.uint16),
@@ -87,43 +75,26 @@ def dac_bytes(encoded: EncodedAudio) -> bytes:
     return buffer.getvalue()
 
 
-def _name(source: str | os.PathLike | bytes | BinaryIO) -> str:
-    if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    return str(getattr(source, "name", f"<{type(source).__name__}>"))
+def parse_dac(content: bytes) -> EncodedAudio:
+    """`read_dac` of the file's bytes; errors do not name the file."""
+    return _encoded_audio(read_pickled_npy(content))
 
 
-def _content(source: str | os.PathLike | bytes | BinaryIO) -> bytes:
-    """All bytes of the file, read only once their number is known to be allowed."""
-    if isinstance(source, bytes):
-        _check_size(len(source))
-        return source
-    if not isinstance(source, str | os.PathLike):
-        return _content_of_open_file(source)
-    status = os.stat(source)
-    if not stat.S_ISREG(status.st_mode):
-        raise FormatError("is not a regular file, allowed: a file, or the bytes of one")
-    _check_size(status.st_size)
-    return Path(source).read_bytes()
-
-
-def _content_of_open_file(file: BinaryIO) -> bytes:
-    """It may be a pipe, which has no size and no end."""
-    content = bytearray()
-    while block := file.read(_READ_BYTES):
-        content += block
-        _check_size(len(content))
-    return bytes(content)
-
-
-def _check_size(num_bytes: int) -> None:
-    if num_bytes > MAX_FILE_BYTES:
-        raise FormatError(f"has {num_bytes} bytes or more, allowed: up to {MAX_FILE_BYTES}")
+def _check_storable(encoded: EncodedAudio) -> None:
+    for field, allowed in {
+        "channels_per_stream": 1,
+        "segment_frames": None,
+        "scales": None,
+    }.items():
+        value = getattr(encoded, field)
+        if type(value) is not type(allowed) or value != allowed:
+            raise FormatError(f"{field} is {shown(value)}, allowed in a .dac file: {allowed}")
+    _check_sixteen_bits(encoded.codes)
 
 
 def _encoded_audio(artifacts: Any) -> EncodedAudio:
     """Check what the file holds, field by field."""
-    artifacts = _dict_of(artifacts, "the file", required=_ARTIFACTS)
+    artifacts = dict_of(artifacts, "the file", required=_ARTIFACTS)
     metadata = _metadata(artifacts["metadata"])
     codes = _codes(artifacts["codes"])
     channels = _positive_int(metadata, "channels")
@@ -149,26 +120,12 @@ def _encoded_audio(artifacts: Any) -> EncodedAudio:
     )
 
 
-def _dict_of(
-    value: Any, name: str, required: Set[str], optional: Set[str] = frozenset()
-) -> dict[str, Any]:
-    """Refuse unknown keys too: descript's reader does, and they may change what the codes mean."""
-    if not isinstance(value, dict):
-        raise FormatError(f"{name} holds {shown(value)}, allowed: a dict")
-    if missing := required - value.keys():
-        raise FormatError(f"{name} lacks {min(missing)!r}, needed: {', '.join(sorted(required))}")
-    if unknown := value.keys() - required - optional:
-        allowed = ", ".join(sorted(required | optional))
-        raise FormatError(f"{name} has the unknown key {shown(min(unknown))}, allowed: {allowed}")
-    return value
-
-
 def _metadata(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):  # the version first: an older file has other keys, too
         version = value.get("dac_version")
         if not isinstance(version, str) or version != DAC_VERSION:
             raise FormatError(f"dac_version is {shown(version)}, allowed: {DAC_VERSION!r}")
-    metadata = _dict_of(value, "metadata", required=_METADATA, optional=frozenset({"padding"}))
+    metadata = dict_of(value, "metadata", required=_METADATA, optional=frozenset({"padding"}))
     if not isinstance(metadata.get("padding", True), bool):
         raise FormatError(f"padding is {shown(metadata['padding'])}, allowed: True or False")
     return metadata

@@ -43,6 +43,11 @@ class EncodedAudio:
         the other in `codes`. None: one segment.
     scales: float32 [N, S], by which each of S segments is multiplied when it is decoded, or None.
     model: which model made the codes: a preset's name, a Hub id or a folder. None: not known.
+    revision: which version of its weights, where that has one. None: not known.
+    preset: the released model of the same architecture, whose name `.ecdc` files give. None: there
+        is none, or it is not known. Not compared.
+    coded_samples: length of the audio as it was coded, at the model's sampling rate, which `.ecdc`
+        files give instead of the original's. None: not known. Not compared.
 
     Raises `FormatError` for anything else, naming the field, its value and what is allowed.
     """
@@ -57,6 +62,9 @@ class EncodedAudio:
     segment_frames: tuple[int, ...] | None = None
     scales: np.ndarray | None = None
     model: str | None = None
+    revision: str | None = None
+    preset: str | None = dataclasses.field(default=None, compare=False)
+    coded_samples: int | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         checked = {
@@ -77,8 +85,10 @@ class EncodedAudio:
         checked["segment_frames"] = _checked_segments(self.segment_frames, num_frames)
         segments = 1 if self.segment_frames is None else len(self.segment_frames)
         checked["scales"] = _checked_scales(self.scales, (streams, segments))
-        if self.model is not None and not (isinstance(self.model, str) and self.model):
-            raise FormatError(f"model is {self.model!r}, allowed: a name, or None")
+        for field in ("model", "revision", "preset"):
+            name = getattr(self, field)
+            if name is not None and not (isinstance(name, str) and name):
+                raise FormatError(f"{field} is {name!r}, allowed: a name, or None")
         for field, value in checked.items():
             object.__setattr__(self, field, value)
 
@@ -143,6 +153,7 @@ class EncodedAudio:
             if field.name in ("codes", "scales")
             else getattr(self, field.name) == getattr(other, field.name)
             for field in dataclasses.fields(self)
+            if field.compare
         )
 
     # Equal by content, and an array cannot be hashed.

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from codax.errors import FormatError
+from codax.formats.field_checks import SHOWN_CHARACTERS, shown
 
 MAX_HEADER_BYTES = 512
 """numpy writes 118 bytes for a 0-d object array."""
@@ -27,8 +28,6 @@ MAX_OPCODES = 1000
 """numpy's pickle of a `.dac` file's dict has about 150."""
 
 MAX_DIMENSIONS = 3
-
-_SHOWN_CHARACTERS = 60
 
 _Kind = TypeVar("_Kind")
 
@@ -87,7 +86,7 @@ def read_pickled_npy(content: bytes) -> Any:
     except FormatError:
         raise
     except Exception as error:  # what a damaged header or pickle raises is not bounded by any list
-        reason = " ".join(str(error).split())[: 2 * _SHOWN_CHARACTERS]
+        reason = " ".join(str(error).split())[: 2 * SHOWN_CHARACTERS]
         raise FormatError(
             f"damaged or of another kind: {type(error).__name__}: {reason}"
         ) from error
@@ -113,16 +112,6 @@ def recorded_array(recorded: Any, name: str) -> np.ndarray:
             _check_shape(shape, dtype, len(content), name)
             return np.frombuffer(content, dtype).reshape(shape, order=order)
     raise FormatError(f"{name} is {shown(recorded)}, allowed: an array of numbers")
-
-
-def shown(value: object) -> str:
-    """`value` for an error message: one short line, cheap to make whatever the file holds."""
-    if isinstance(value, str | bytes):
-        value = value[: _SHOWN_CHARACTERS + 1]
-    elif value is not None and not isinstance(value, int | float):
-        return f"a {type(value).__name__}"
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
 
 
 def _read_header(stream: BinaryIO) -> None:

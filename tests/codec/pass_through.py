@@ -12,6 +12,7 @@ QUANTISATION_STEP = 1 / FULL_SCALE
 class PassThroughConfig:
     """As much of a `DacConfig` as `AudioCodec` reads. One codebook for each sample of a frame."""
 
+    presets = {}
     hop_length = 40
     n_codebooks = 40
     codebook_size = 2**16
@@ -25,6 +26,9 @@ class PassThroughConfig:
     @property
     def frame_rate(self):
         return self.sampling_rate / self.hop_length
+
+    def checked_quantizers(self, n_quantizers):
+        return self.n_codebooks if n_quantizers is None else n_quantizers
 
     def frames_to_cover(self, num_samples):
         return max(1, math.ceil((num_samples + self.shortfall) / self.hop_length))

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codax.errors import FormatError
-from codax.formats import EncodedAudio, dac_bytes, dac_file, read_dac, write_dac
+from codax.formats import EncodedAudio, dac_bytes, file_content, read_dac, write_dac
 
 CODES = (np.arange(24) * 45).reshape(2, 3, 4)
 CODES_16_BITS = CODES.astype(np.uint16)
@@ -169,6 +169,19 @@ def test_a_code_over_16_bits_is_refused_and_nothing_written(tmp_path):
     with pytest.raises(FormatError, match="codes reach from 65536 to 66571, allowed: 0 to 65535"):
         write_dac(clip, tmp_path / "song.dac")
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels_per_stream": 2}, "channels_per_stream is 2, allowed in a .dac file: 1"),
+        ({"segment_frames": (3, 1)}, "segment_frames is a tuple, allowed in a .dac file: None"),
+        ({"scales": np.ones((2, 1))}, "scales is a ndarray, allowed in a .dac file: None"),
+    ],
+)
+def test_a_clip_of_encodec_that_the_fields_cannot_describe_is_refused(changes, message):
+    with pytest.raises(FormatError, match=message):
+        dac_bytes(dataclasses.replace(CLIP, **changes))
 
 
 def test_another_suffix_than_dac_is_refused(tmp_path):
@@ -514,9 +527,9 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path):
 def test_an_oversized_file_is_refused_unread(tmp_path, monkeypatch):
     path = tmp_path / "song.dac"
     write_dac(CLIP, path)
-    monkeypatch.setattr(dac_file, "MAX_FILE_BYTES", len(GOOD))
+    monkeypatch.setattr(file_content, "MAX_FILE_BYTES", len(GOOD))
     assert read_dac(path) == CLIP
-    monkeypatch.setattr(dac_file, "MAX_FILE_BYTES", len(GOOD) - 1)
+    monkeypatch.setattr(file_content, "MAX_FILE_BYTES", len(GOOD) - 1)
     monkeypatch.setattr(Path, "read_bytes", None)
     assert_refused(path, f"has {len(GOOD)} bytes or more, allowed: up to", name=path)
     assert_refused(GOOD, f"has {len(GOOD)} bytes or more")
@@ -529,7 +542,7 @@ def test_an_endless_file_is_refused(monkeypatch):
         def read(self, size):
             return bytes(size)
 
-    monkeypatch.setattr(dac_file, "MAX_FILE_BYTES", 10_000_000)
+    monkeypatch.setattr(file_content, "MAX_FILE_BYTES", 10_000_000)
     assert_refused(Endless(), r"or more, allowed: up to 10000000", name="endless")
 
 

@@ -62,11 +62,25 @@ def test_numpy_integers_become_python_integers():
         ("input_db", (-20.0,), r"input_db has 1 values, allowed: one number or one per channel"),
         ("padding", 1, "padding is 1, allowed: True or False"),
         ("padding", None, "padding is None"),
+        ("channels_per_stream", 0, "channels_per_stream is 0, allowed: an integer from 1 to 256"),
+        ("segment_frames", [4], r"segment_frames is \[4\], allowed: a tuple of frame counts"),
+        ("segment_frames", (), r"segment_frames is \(\), allowed: a tuple of frame counts"),
+        ("segment_frames", (3, 2), "segment_frames add up to 5, allowed: 4"),
+        ("segment_frames", (4, 0), "segment_frames: an entry is 0, allowed: .* from 1 to 4"),
+        ("scales", [[1.0]], r"scales have shape \(1, 1\), allowed: \(2, 1\), streams, segments"),
+        ("scales", [[1.0], [np.nan]], "scales hold negative or non-finite values"),
+        ("scales", [[1.0], [-1.0]], "scales hold negative or non-finite values"),
+        ("model", "", "model is '', allowed: a name, or None"),
+        ("revision", 7, "revision is 7, allowed: a name, or None"),
     ],
 )
 def test_a_wrong_field_is_refused_by_name_and_value(field, value, message):
     with pytest.raises(FormatError, match=message):
         dataclasses.replace(CLIP, **{field: value})
+
+
+def test_a_stream_of_two_channels_counts_twice():
+    assert dataclasses.replace(CLIP, channels_per_stream=2).channels == 4
 
 
 def test_codes_fit_a_model_that_has_as_many_codebooks_and_entries():

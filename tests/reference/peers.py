@@ -1,7 +1,7 @@
-"""Imports descript's `dac` and `audiotools` as test oracles, without their heavy dependencies.
+"""Imports `dac`, `audiotools` and `encodec` as test oracles, without their heavy dependencies.
 
-Both packages import torchaudio, tensorboard and more at the top of their files, of which the
-codec runs one function (`torchaudio.functional.lfilter`, in the loudness meter) and, to read a
+The packages import torchaudio, tensorboard and more at the top of their files, of which the codecs
+run one function (`torchaudio.functional.lfilter`, in the loudness meter) and, to read a
 file, `librosa.load`. While they are imported, and while a file is read, stand-ins for the missing
 modules lie in `sys.modules`; afterwards they are taken out again, so that nobody else mistakes
 them for the real packages. A dependency that is installed is used as it is.
@@ -18,6 +18,7 @@ from types import ModuleType
 REQUIREMENTS = "tests/requirements-peers.txt"
 DESCRIPT = ("dac", "audiotools", "einops", "flatten_dict", "julius")
 DESCRIPT_ALSO = ("torch", "pyloudnorm", "rich", "scipy", "soundfile", "tqdm")
+ENCODEC = ("encodec", "einops", "torch")
 
 
 def missing_transformers():
@@ -28,6 +29,11 @@ def missing_transformers():
 def missing_descript():
     """Why descript's packages cannot run here, or None."""
     return _missing(DESCRIPT + DESCRIPT_ALSO, REQUIREMENTS)
+
+
+def missing_encodec():
+    """Why the encodec package cannot run here, or None."""
+    return _missing(ENCODEC, REQUIREMENTS)
 
 
 def _missing(names, where_from):
@@ -51,6 +57,14 @@ def import_audiotools():
     """The reference's `audiotools` package: `AudioSignal`, `Meter`."""
     import_dac()
     return importlib.import_module("audiotools")
+
+
+@functools.cache
+def import_encodec():
+    """The reference's `encodec` package."""
+    with _stand_ins(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("encodec")
 
 
 @contextmanager
