@@ -1,7 +1,7 @@
 """Time codax beside the torch implementations: one run, one machine, the same random weights.
 
     python benchmarks/compare.py                       # 1, 10 and 60 s of 44.1 kHz audio
-    python benchmarks/compare.py --seconds 10 --repeats 9 --json result.json
+    python benchmarks/compare.py --preset encodec_24khz --seconds 10 --repeats 9 --json result.json
 
 Each system lives in a process of its own, so that peak memory is its own and no thread pool
 disturbs another. Repetitions are interleaved (A B C, A B C, ...), so that a machine whose speed
@@ -42,21 +42,21 @@ def main() -> None:
 
 
 def _compare(preset: str, checkpoint: tuple[str, str], seconds: float, options) -> list[dict]:
-    from codax import DacConfig
+    from codax.configuration import preset_config
 
-    config = DacConfig.preset(preset)
-    num_frames = max(1, round(seconds * config.frame_rate))
-    generator = np.random.default_rng(0)
-    samples = 0.1 * generator.standard_normal((1, 1, num_frames * config.hop_length))
-    codes = generator.integers(0, config.codebook_size, (1, config.n_codebooks, num_frames))
-    inputs = {"encode": samples.astype(np.float32), "decode": codes}
+    config = preset_config(preset)
+    num_frames = max(1, round(seconds * config.sampling_rate / config.hop_length))
+    shape = (1, getattr(config, "audio_channels", 1), num_frames * config.hop_length)
+    samples = (0.1 * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
 
-    workers = {name: Worker(name, *checkpoint) for name in options.systems}
+    family = SYSTEMS[config.model_type]
+    chosen = [name for name in options.systems or family if name in family]
+    workers = {name: Worker(config.model_type, name, *checkpoint) for name in chosen}
     rows = []
-    for direction, array in inputs.items():
+    for direction in ("encode", "decode"):
         measured = {name: [] for name in workers}
         for worker in workers.values():
-            worker.warm_up(direction, array)
+            worker.warm_up(direction, samples)
         for _ in range(options.repeats):
             for name, worker in workers.items():
                 time.sleep(SETTLE_S)
@@ -97,18 +97,18 @@ def _rows(seconds: float, direction: str, measured: dict[str, list]) -> list[dic
 class Worker:
     """One system in a process of its own, doing one operation at a time."""
 
-    def __init__(self, name: str, folder: str, original: str):
+    def __init__(self, family: str, name: str, folder: str, original: str):
         context = multiprocessing.get_context("spawn")
         self._pipe, far_end = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(far_end, name, folder, original), daemon=True
+            target=_serve, args=(far_end, family, name, folder, original), daemon=True
         )
         self._process.start()
         self._pipe.recv()  # loaded
 
-    def warm_up(self, direction: str, array: np.ndarray) -> None:
-        """Run once on this input, so that all is compiled for it."""
-        self._ask((direction, array))
+    def warm_up(self, direction: str, samples: np.ndarray) -> None:
+        """Run once for this input, so that all is compiled for it; decoding takes its own codes."""
+        self._ask((direction, samples))
 
     def measure(self) -> tuple[float, float]:
         """(seconds, peak memory in MB) of one more run on the same input."""
@@ -123,19 +123,22 @@ class Worker:
         return self._pipe.recv()
 
 
-def _serve(pipe, name: str, folder: str, original: str) -> None:
-    operations = dict(zip(("encode", "decode"), SYSTEMS[name](folder, original), strict=True))
+def _serve(pipe, family: str, name: str, folder: str, original: str) -> None:
+    encode, decode = SYSTEMS[family][name](folder, original)
     pipe.send("loaded")
-    operation = array = None
+    operation = argument = None
     while (request := pipe.recv()) is not None:
         if isinstance(request, tuple):
-            operation, array = operations[request[0]], request[1]
-            operation(array)
+            direction, samples = request
+            operation, argument = encode, samples
+            if direction == "decode":
+                operation, argument = decode, encode(samples)
+            operation(argument)
             pipe.send("warm")
         else:
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
             started = time.perf_counter()
-            operation(array)
+            operation(argument)
             pipe.send((time.perf_counter() - started, _peak_memory_mb()))
 
 
@@ -146,7 +149,14 @@ def _peak_memory_mb() -> float:
 
 
 def _write_checkpoint(preset: str, folder: Path) -> tuple[str, str]:
-    """Full-size random weights as transformers and as descript-audio-codec store them."""
+    """Full-size random weights, as a folder of transformers and as the authors' file."""
+    if preset.startswith("encodec"):
+        from tests.reference import encodec_checkpoints, encodec_variants
+
+        weights = encodec_checkpoints.make_weights(encodec_variants.ENCODEC_VARIANTS[preset])
+        encodec_checkpoints.write_transformers_folder(weights, folder / "transformers")
+        encodec_checkpoints.write_original_file(weights, folder / f"{preset}.th")
+        return str(folder / "transformers"), str(folder / f"{preset}.th")
     from tests.reference import checkpoints, variants
 
     weights = checkpoints.make_weights(variants.VARIANTS[preset.removeprefix("dac_")])
@@ -160,7 +170,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--preset", default="dac_44khz")
     parser.add_argument("--seconds", type=float, nargs="+", default=[1, 10, 60])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    names = dict.fromkeys(name for family in SYSTEMS.values() for name in family)
+    parser.add_argument("--systems", nargs="+", choices=names, help="default: all of the family")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     return parser.parse_args()
 

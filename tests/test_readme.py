@@ -16,11 +16,12 @@ from tests.reference import peers
 if reason := peers.missing_transformers():
     pytest.skip(reason, allow_module_level=True)
 
-from tests.reference import checkpoints, variants
+from tests.reference import checkpoints, encodec_checkpoints, encodec_variants, variants
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 HUB_ID = "descript/dac_44khz"
+ENCODEC_HUB_ID = "facebook/encodec_48khz"
 
 
 def blocks(language):
@@ -65,14 +66,27 @@ def test_second_command_is_the_one_that_ci_runs():
     assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().splitlines()[-1] == command
 
 
-def test_python_snippets_run(model_folder, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def encodec_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme") / "encodec_48khz"
+    weights = encodec_checkpoints.make_weights(encodec_variants.ENCODEC_VARIANTS["encodec_48khz"])
+    encodec_checkpoints.write_transformers_folder(weights, folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_python_snippets_run(model_folder, encodec_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "tests" / "assets" / "music.flac", "song.flac")
     speech, sampling_rate = soundfile.read(ROOT / "tests" / "assets" / "speech.flac")
     assert sampling_rate == 44100
-    names = {"waveform": speech[: 20 * 512]}
+    stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 50000))
+    names = {"waveform": speech[: 20 * 512], "stereo_waveform": stereo}
     for snippet in blocks("python"):
-        exec(snippet.replace(HUB_ID, str(model_folder)), names)
+        snippet = snippet.replace(HUB_ID, str(model_folder))
+        exec(snippet.replace(ENCODEC_HUB_ID, str(encodec_folder)), names)
+    assert names["encoded"].audio_codes.shape == (3, 1, 4, 150)
+    assert names["decoded"].audio_values.shape == names["inputs"].input_values.shape
     assert names["codes"].shape == (1, 9, 20)
     assert names["codes"].dtype == np.int32
     assert names["audio"].shape == (1, 20 * 512)
@@ -80,13 +94,38 @@ def test_python_snippets_run(model_folder, tmp_path, monkeypatch):
     assert soundfile.info("song.wav").channels == 2
 
 
-def test_table_of_checkpoints_says_what_the_presets_say():
+def table_rows(prefix):
+    return re.findall(rf"^\| `({prefix}_\w+)` \|(.*)\|$", README, flags=re.MULTILINE)
+
+
+def test_tables_of_checkpoints_are_complete():
+    from codax.conversion import RELEASED
+
+    assert {name for name, _ in table_rows("dac") + table_rows("encodec")} == set(RELEASED)
+
+
+def test_table_of_encodec_says_what_the_presets_say():
+    from codax import EncodecConfig
+    from codax.conversion import RELEASED
+
+    for name, row in table_rows("encodec"):
+        cells = [cell.strip() for cell in row.split("|")]
+        hub, rate, channels, bandwidths, codebooks, frames, _ = cells
+        config = EncodecConfig.preset(name)
+        assert hub == f"`{RELEASED[name].hub_id}`"
+        assert float(rate.split()[0]) * 1000 == config.sampling_rate
+        assert int(channels) == config.audio_channels
+        assert [float(one) for one in bandwidths.split(", ")] == config.target_bandwidths
+        levels = [config.checked_quantizers(one) for one in config.target_bandwidths]
+        assert [int(one) for one in codebooks.split(", ")] == levels
+        assert int(frames) == config.frame_rate
+
+
+def test_table_of_dac_says_what_the_presets_say():
     from codax import DacConfig
     from codax.conversion import RELEASED
 
-    rows = re.findall(r"^\| `(dac_\w+)` \|(.*)\|$", README, flags=re.MULTILINE)
-    assert {name for name, _ in rows} == set(RELEASED)
-    for name, row in rows:
+    for name, row in table_rows("dac"):
         hub, rate, codebooks, bitrate, frames, _ = [cell.strip() for cell in row.split("|")]
         config = DacConfig.preset(name)
         assert hub == (f"`{RELEASED[name].hub_id}`" if RELEASED[name].hub_id else hub)

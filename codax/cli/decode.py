@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     )
     codec_of = cache(load_codec)
     if options.model:
-        codec_of(options.model)  # a model that is not to be had is one error, not one a file
+        codec_of(options.model)  # one that is not to be had is one error, not one for each file
 
     def decode(job: jobs.Job) -> dict:
         clip = EncodedAudio.load(job.source)

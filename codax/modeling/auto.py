@@ -3,8 +3,7 @@
 import os
 from typing import Any
 
-from transformers import PretrainedConfig
-
+from codax.configuration.config_fields import CodecConfig
 from codax.errors import CheckpointError
 
 from .modeling_flax_dac import FlaxDacModel
@@ -19,10 +18,8 @@ def model_class_of(name_or_path: str | os.PathLike, **hub_options: Any) -> Any:
     name_or_path, hub_options: as for `from_pretrained`; others are not heeded
     Raises `CheckpointError` for another type, `OSError` where there is no config.json.
     """
-    fields, _ = PretrainedConfig.get_config_dict(name_or_path, **hub_options)
+    fields, _ = CodecConfig.get_config_dict(name_or_path, **hub_options)
     model_type = fields.get("model_type")
-    if not fields:
-        raise OSError(f"{name_or_path}: has no config.json")
     if model_type not in CODEC_MODELS:
         raise CheckpointError(
             f"{name_or_path}: its config.json has the model_type {model_type!r}; codax has "

@@ -50,7 +50,7 @@ print(json.dumps(finished))
 """
 WITHOUT_A_MODEL = {
     "encode song.wav": ("dac_44khz", "codax download dac_44khz"),
-    "decode song.dac": ("dac_44khz", "codax download dac_44khz"),
+    "decode song.dac -o out.wav": ("dac_44khz", "codax download dac_44khz"),
     "encode song.wav --model dac_44khz_16kbps": ("codax download dac_44khz_16kbps",),
     "encode song.wav --model descript/dac_24khz": ("codax download descript/dac_24khz",),
     "encode song.wav --model models/typo": ("models/typo",),
@@ -98,8 +98,10 @@ def test_what_is_no_model_is_refused_by_name(codax, name):
         ("config.json", None, "config.json"),
         ("config.json", b"", "not a valid JSON"),
         ("config.json", b"[]", "config.json"),
+        ("config.json", b'{"sampling_rate": 44100}', "model_type"),
+        ("config.json", b'{"model_type": "whisper"}', "whisper"),
         ("config.json", b'"dac"', "config.json"),
-        ("config.json", b'{"sampling_rate": null}', "sampling_rate=None"),
+        ("config.json", b'{"model_type": "dac", "sampling_rate": null}', "sampling_rate=None"),
         ("model.safetensors", None, "holds none of model.safetensors"),
         ("model.safetensors", b"", "not a whole safetensors file"),
         ("model.safetensors", b"\xff" * 1000, "not a whole safetensors file"),
