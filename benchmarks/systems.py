@@ -92,7 +92,7 @@ def transformers_encodec(folder: str, _original: str) -> Operations:
     return lambda samples: model.encode(torch.from_numpy(samples), bandwidth=bandwidth), decode
 
 
-def encodec(folder: str, original: str) -> Operations:
+def encodec(_folder: str, original: str) -> Operations:
     import torch
 
     from tests.reference import encodec_checkpoints, encodec_variants

@@ -143,28 +143,6 @@ class FlaxDacModel(FlaxPreTrainedCodec):
     config_class = DacConfig
     module_class = FlaxDacModule
 
-    def __init__(
-        self,
-        config: DacConfig,
-        input_shape: tuple[int, int, int] | None = None,
-        seed: int = 0,
-        dtype: jnp.dtype = jnp.float32,
-        _do_init: bool = True,
-        encode_dtype: jnp.dtype = jnp.float32,
-        precision: lax.PrecisionLike = lax.Precision.HIGHEST,
-    ):
-        if not isinstance(config, DacConfig):
-            config = self._as_own_config(config)
-        config.validate()
-        module = self.module_class(
-            config.architecture,
-            jnp.dtype(dtype),
-            jnp.dtype(encode_dtype),
-            lax.Precision(precision),
-        )
-        shape = input_shape or (1, 1, config.hop_length)
-        super().__init__(config, module, shape, seed=seed, dtype=dtype, _do_init=_do_init)
-
     @staticmethod
     def weight_rules(config: DacConfig) -> tuple[WeightRule, ...]:
         return dac_weight_rules(config.architecture)

@@ -1,5 +1,6 @@
 """EnCodec in Flax (Défossez et al. 2022, arXiv:2210.13438)."""
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -9,7 +10,7 @@ import numpy as np
 from flax import struct
 from jax import lax
 from jax.core import Tracer
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from codax.configuration.configuration_encodec import EncodecArchitecture, EncodecConfig
 
@@ -20,6 +21,8 @@ from .pretrained_base import FlaxPreTrainedCodec
 from .quantizer import FlaxEuclideanResidualVectorQuantizer
 from .segments import cut_segments, overlap_add, segment_lengths
 from .weight_table import WeightRule, encodec_weight_rules
+
+logger = logging.get_logger(__name__)
 
 # A ModelOutput may leave fields out; those of a model's own outputs never are.
 _UNSET: Any = None
@@ -213,31 +216,18 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
     config_class = EncodecConfig
     module_class = FlaxEncodecModule
 
-    def __init__(
-        self,
-        config: EncodecConfig,
-        input_shape: tuple[int, int, int] | None = None,
-        seed: int = 0,
-        dtype: jnp.dtype = jnp.float32,
-        _do_init: bool = True,
-        encode_dtype: jnp.dtype = jnp.float32,
-        precision: lax.PrecisionLike = lax.Precision.HIGHEST,
-    ):
-        if not isinstance(config, EncodecConfig):
-            config = self._as_own_config(config)
-        config.validate()
-        module = self.module_class(
-            config.architecture,
-            jnp.dtype(dtype),
-            jnp.dtype(encode_dtype),
-            lax.Precision(precision),
-        )
-        shape = input_shape or (1, config.audio_channels, config.hop_length)
-        super().__init__(config, module, shape, seed=seed, dtype=dtype, _do_init=_do_init)
-
     @staticmethod
     def weight_rules(config: EncodecConfig) -> tuple[WeightRule, ...]:
         return encodec_weight_rules(config.architecture)
+
+    @classmethod
+    def _correct_config(cls, config: EncodecConfig, keys: Collection[str], source: str) -> None:
+        """One revision of facebook/encodec_32khz calls its identity shortcuts convolutions."""
+        if config.use_conv_shortcut and not any(".shortcut." in key for key in keys):
+            logger.warning(
+                f"{source}: holds no shortcuts, so use_conv_shortcut=True is taken for False"
+            )
+            config.use_conv_shortcut = False
 
     def encode(
         self,

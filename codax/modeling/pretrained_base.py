@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import lax
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from transformers import PretrainedConfig
@@ -37,39 +38,51 @@ def _run(module: nn.Module, method: str, params: Mapping, arrays: tuple, options
 class FlaxPreTrainedCodec(FlaxPreTrainedModel):
     """A codec that loads from and saves to transformers' torch layout, without torch.
 
-    A subclass gives `config_class`, `weight_rules(config)` and a module.
+    A subclass gives `config_class`, `weight_rules(config)` and `module_class`, which is made of the
+    configuration's architecture, the two dtypes and the precision.
     """
 
-    config_class: ClassVar[Any]  # a subclass of PretrainedConfig
+    config_class: ClassVar[Any]  # a subclass of CodecConfig
+    module_class: ClassVar[Any]  # a subclass of nn.Module
     base_model_prefix = ""
     main_input_name = "input_values"
 
     def __init__(
         self,
         config: PretrainedConfig,
-        module: nn.Module,
-        input_shape: tuple[int, ...],
+        input_shape: tuple[int, int, int] | None = None,
         seed: int = 0,
         dtype: Any = jnp.float32,
         _do_init: bool = True,
+        encode_dtype: Any = jnp.float32,
+        precision: lax.PrecisionLike = lax.Precision.HIGHEST,
     ):
+        checked = config if isinstance(config, self.config_class) else self._as_own_config(config)
+        checked.validate()
+        module = self.module_class(
+            checked.architecture,
+            jnp.dtype(dtype),
+            jnp.dtype(encode_dtype),
+            lax.Precision(precision),
+        )
+        shape = input_shape or (1, getattr(checked, "audio_channels", 1), checked.hop_length)
         # Not super().__init__: it traces the whole network to learn the shapes that weight_rules
         # lists (0.6 s for DAC), and warns that transformers 5 drops Flax, of which users need not
         # hear from a package that requires a version with Flax. These are all its attributes.
-        self._config = config
+        self._config = checked
         self._module = module
         self._seed = seed
         self.dtype = dtype
-        self.input_shape = input_shape
+        self.input_shape = shape
         self.generation_config = None
         self._is_initialized = _do_init
-        rules = self.weight_rules(config)
+        rules = self.weight_rules(checked)
         self._required_params = {rule.flax_path for rule in rules}
         self._params_shape_tree = unflatten_dict(
             {rule.flax_path: jax.ShapeDtypeStruct(rule.flax_shape, jnp.float32) for rule in rules}
         )
         if _do_init:
-            self.params = self.init_weights(self.key, input_shape)
+            self.params = self.init_weights(self.key, shape)
 
     @cached_property
     def key(self) -> jax.Array:
@@ -164,6 +177,8 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         weights = find_weights(
             name_or_path, user_agent=user_agent, _commit_hash=commit_hash, **hub_options
         )
+        if weights.is_torch_layout:
+            cls._correct_config(model_config, weights.tensors, weights.source)
         rules = cls.weight_rules(model_config)
         read = params_from_torch if weights.is_torch_layout else params_from_flax
         params = read(rules, weights.tensors, weights.source)
@@ -188,6 +203,13 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
                 **overrides,
             )
         return cls._as_own_config(config, return_unused_kwargs=True, **overrides)
+
+    @classmethod
+    def _correct_config(cls, config: Any, keys: Collection[str], source: str) -> None:
+        """Set right what a published config.json is known to say wrongly of the weights beside it.
+
+        keys: of the torch state dict
+        """
 
     @classmethod
     def _as_own_config(cls, config: PretrainedConfig, **options) -> Any:
