@@ -24,8 +24,8 @@ def ecdc_probabilities(lm: EncodecLm) -> Probabilities:
     they differ between instruction sets (AVX2, SSE4), and may between versions of jaxlib. Reading a
     file elsewhere than it was written raises `FormatError` then.
 
-    Calling it raises `FormatError` for files of another model than the language model is for,
-    `CodaxError` where JAX is kept from using the CPU.
+    Raises `CodaxError` where JAX is kept from using the CPU. What is returned raises `FormatError`
+    for files of another model than the language model is for.
     """
     module = FlaxEncodecLmModule(lm.architecture)
     params = _on_cpu(lm.params)

@@ -45,8 +45,8 @@ def load_encodec_lm(path: str | os.PathLike) -> EncodecLm:
 def save_encodec_lm(lm: EncodecLm, folder: str | os.PathLike) -> Path:
     """Write the weights as `LM_SAFETENSORS`, under the original's names.
 
-    Returns the path of the file, which is whole or absent. Raises `CheckpointError` for weights that are not the model's, `OSError` where
-    the file cannot be written.
+    Returns the path of the file, which is whole or absent. Raises `CheckpointError` for weights
+    that are not the model's, `OSError` where the file cannot be written.
     """
     state = params_to_torch(encodec_lm_weight_rules(lm.architecture), lm.params)
     path = Path(folder, LM_SAFETENSORS)
