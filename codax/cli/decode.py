@@ -20,6 +20,7 @@ def add_to(commands) -> None:
         choices=jobs.AUDIO_FORMATS,
         help="of the audio files (default: wav, or what the suffix of --output says)",
     )
+    jobs.add_lm_options(parser)
     parser.add_argument(
         "--rescale",
         action="store_true",
@@ -29,7 +30,7 @@ def add_to(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from codax.formats import EncodedAudio
+    from codax.codec import read_compressed
 
     planned, unreadable = jobs.plan(
         options.inputs, options.output, jobs.CODED_SUFFIXES, _suffix(options)
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         codec_of(options.model)  # one that is not to be had is one error, not one for each file
 
     def decode(job: jobs.Job) -> dict:
-        clip = EncodedAudio.load(job.source)
+        clip = read_compressed(job.source, options.lm_weights)
         model = options.model or clip.model or jobs.DEFAULT_MODEL
         audio = codec_of(model).decode(clip)
         if options.rescale:

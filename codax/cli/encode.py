@@ -4,6 +4,7 @@ import argparse
 
 from codax.cli import jobs
 from codax.cli.models import load_codec, model_type_of
+from codax.errors import CodaxError
 
 UNREAD_SUFFIXES = (".m4a", ".mp4", ".aac")  # found all the same, so that their failure is told
 
@@ -31,6 +32,9 @@ def add_to(commands) -> None:
         metavar="KBPS",
         help="bitrate, one of those that an EnCodec model has (default: 6, or its highest)",
     )
+    jobs.add_lm_options(
+        parser, "entropy-code .ecdc files with EnCodec's language model: smaller, and slower"
+    )
     parser.add_argument(
         "--mix",
         action="store_true",
@@ -45,11 +49,16 @@ def add_to(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from codax.codec import language_model
     from codax.codec.audio_codec import TRAINED
     from codax.feature_extraction import AUDIO_SUFFIXES
+    from codax.formats import write_ecdc
 
+    suffix = _suffix(options)
+    if options.lm and suffix != ".ecdc":
+        raise CodaxError(f"--lm is for .ecdc files (--format ecdc), not {suffix}")
     planned, unreadable = jobs.plan(
-        options.inputs, options.output, AUDIO_SUFFIXES + UNREAD_SUFFIXES, _suffix(options)
+        options.inputs, options.output, AUDIO_SUFFIXES + UNREAD_SUFFIXES, suffix
     )
     codec = load_codec(options.model)
 
@@ -61,7 +70,10 @@ def run(options: argparse.Namespace) -> int:
             loudness_db=None if options.no_loudness else TRAINED,
             mix_channels=options.mix,
         )
-        encoded.save(job.target)
+        if options.lm:
+            write_ecdc(encoded, job.target, language_model(options.lm_weights))
+        else:
+            encoded.save(job.target)
         num_bytes = job.target.stat().st_size
         return {
             "duration_s": encoded.duration_s,

@@ -69,6 +69,19 @@ def add_model_option(
     )
 
 
+def add_lm_options(parser: argparse.ArgumentParser, told: str | None = None) -> None:
+    """--lm-weights, and --lm where there is something to be told of it."""
+    if told is not None:
+        parser.add_argument("--lm", action="store_true", help=told)
+    parser.add_argument(
+        "--lm-weights",
+        type=Path,
+        metavar="PATH",
+        help="the language model of entropy-coded .ecdc files: an original .th file or a converted "
+        "one (default: the released one)",
+    )
+
+
 def plan(
     inputs: Iterable[Path], output: Path | None, input_suffixes: tuple[str, ...], suffix: str
 ) -> tuple[list[Job], list[Outcome]]:

@@ -2,5 +2,6 @@
 
 from codax.codec.audio import Audio
 from codax.codec.audio_codec import AudioCodec
+from codax.codec.language_models import language_model, read_compressed
 
-__all__ = ["Audio", "AudioCodec"]
+__all__ = ["Audio", "AudioCodec", "language_model", "read_compressed"]

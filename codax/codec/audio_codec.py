@@ -11,6 +11,7 @@ from codax.codec.audio import Audio
 from codax.codec.coding import Coder, fit_length
 from codax.codec.dac_coder import DacCoder
 from codax.codec.encodec_coder import EncodecCoder
+from codax.codec.language_models import read_compressed
 from codax.configuration import preset_name_of
 from codax.conversion import resolve_model
 from codax.errors import AudioError, FormatError
@@ -23,7 +24,7 @@ from codax.feature_extraction import (
     read_audio,
     resample,
 )
-from codax.formats import EncodedAudio, read_clip
+from codax.formats import EncodedAudio
 from codax.formats.encoded_audio import MAX_INPUT_DB, MAX_SAMPLING_RATE
 from codax.modeling import FlaxDacModel, FlaxEncodecModel, model_class_of
 
@@ -192,15 +193,13 @@ def _load(audio: AudioSource, sampling_rate: int | None) -> Audio:
 
 
 def _read(source: str | os.PathLike | bytes | BinaryIO) -> EncodedAudio:
-    if isinstance(source, str | os.PathLike):
-        return EncodedAudio.load(source)
     if isinstance(source, io.TextIOBase) or not (
-        isinstance(source, bytes) or hasattr(source, "read")
+        isinstance(source, str | os.PathLike | bytes) or hasattr(source, "read")
     ):
         raise FormatError(
             f"codes are read from a path, bytes or a binary file, not {type(source).__name__}"
         )
-    return read_clip(source)
+    return read_compressed(source)
 
 
 def _restore_loudness(

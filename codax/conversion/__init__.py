@@ -9,6 +9,9 @@ from codax.conversion.convert import convert_checkpoint as convert_checkpoint
 from codax.conversion.convert import convert_to_audiocraft as convert_to_audiocraft
 from codax.conversion.convert import load_original as load_original
 from codax.conversion.download import download_original as download_original
+from codax.conversion.encodec_lm import load_encodec_lm as load_encodec_lm
+from codax.conversion.encodec_lm import released_encodec_lm as released_encodec_lm
+from codax.conversion.encodec_lm import save_encodec_lm as save_encodec_lm
 from codax.conversion.fetch import download_model as download_model
 from codax.conversion.resolve import resolve_model as resolve_model
 from codax.conversion.verify import Agreement as Agreement
@@ -22,7 +25,10 @@ __all__ = [
     "convert_to_audiocraft",
     "download_model",
     "download_original",
+    "load_encodec_lm",
     "load_original",
+    "released_encodec_lm",
     "resolve_model",
+    "save_encodec_lm",
     "verify_against_torch",
 ]

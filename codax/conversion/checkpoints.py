@@ -81,11 +81,33 @@ RELEASED = {
 }
 
 
+# The language models of `.ecdc` files, which are no codecs. Source: encodec 0.1.1, model.py.
+LANGUAGE_MODELS = {
+    "encodec_lm_24khz": ReleasedCheckpoint(
+        url=f"{_ENCODEC}/encodec_lm_24khz-1608e3c0.th",
+        file_name="encodec_lm_24khz-1608e3c0.th",
+        hub_id=None,
+        license="MIT",
+        sha256_prefix="1608e3c0",
+    ),
+    "encodec_lm_48khz": ReleasedCheckpoint(
+        url=f"{_ENCODEC}/encodec_lm_48khz-7add9fc3.th",
+        file_name="encodec_lm_48khz-7add9fc3.th",
+        hub_id=None,
+        license="MIT",
+        sha256_prefix="7add9fc3",
+    ),
+}
+
+
 def released_checkpoint(name: str) -> ReleasedCheckpoint:
-    """The entry of `RELEASED`; `CheckpointError` for a name that has none."""
-    if name not in RELEASED:
-        raise CheckpointError(f"{name!r} is not a released model; these are: {', '.join(RELEASED)}")
-    return RELEASED[name]
+    """The entry of `RELEASED` or `LANGUAGE_MODELS`; `CheckpointError` for a name that has none."""
+    everything = {**RELEASED, **LANGUAGE_MODELS}
+    if name not in everything:
+        raise CheckpointError(
+            f"{name!r} is not a released model; these are: {', '.join(everything)}"
+        )
+    return everything[name]
 
 
 def originals_folder() -> Path:

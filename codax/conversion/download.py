@@ -15,7 +15,13 @@ from transformers.utils import logging
 
 from codax.errors import CheckpointError
 
-from .checkpoints import RELEASED, ReleasedCheckpoint, originals_folder, released_checkpoint
+from .checkpoints import (
+    LANGUAGE_MODELS,
+    RELEASED,
+    ReleasedCheckpoint,
+    originals_folder,
+    released_checkpoint,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -150,7 +156,7 @@ def require_checksum(path: Path) -> None:
 
     Raises `CheckpointError` for another content, `OSError` where it cannot be read.
     """
-    for checkpoint in RELEASED.values():
+    for checkpoint in (*RELEASED.values(), *LANGUAGE_MODELS.values()):
         published = checkpoint.sha256_prefix
         if published and path.name == checkpoint.file_name:
             digest = _sha256(path)

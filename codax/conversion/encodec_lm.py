@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from safetensors.numpy import save
 
 from codax.configuration.configuration_encodec_lm import ENCODEC_LMS
@@ -15,7 +16,9 @@ from codax.modeling.torch_layout import params_from_torch, params_to_torch
 from codax.modeling.weight_files import SafetensorsState
 from codax.modeling.weight_table import encodec_lm_weight_rules
 
-from .torch_files import as_arrays, read_torch_file
+from .checkpoints import converted_folder
+from .download import download_original, require_checksum
+from .torch_files import as_arrays, import_torch, read_torch_file
 
 LM_SAFETENSORS = "encodec_lm.safetensors"
 """Beside a codec's own weights, which are another file of the folder."""
@@ -42,6 +45,25 @@ def load_encodec_lm(path: str | os.PathLike) -> EncodecLm:
     return EncodecLm(model, architecture, params_from_torch(rules, state, source))
 
 
+def released_encodec_lm(
+    model: str, *, force_download: bool = False, local_files_only: bool = False
+) -> EncodecLm:
+    """The language model that was released with a codec, by the codec's preset name.
+
+    From codax's cache; the first time its original is downloaded and converted, which needs torch.
+    Raises as `download_original` and `load_encodec_lm` do.
+    """
+    name = model.replace("encodec_", "encodec_lm_")
+    folder = converted_folder(name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{name}.lock")):
+        if force_download or not (folder / LM_SAFETENSORS).is_file():
+            import_torch()  # fail before anything is downloaded
+            path = download_original(name, force=force_download, local_files_only=local_files_only)
+            save_encodec_lm(load_encodec_lm(path), folder)
+    return load_encodec_lm(folder)
+
+
 def save_encodec_lm(lm: EncodecLm, folder: str | os.PathLike) -> Path:
     """Write the weights as `LM_SAFETENSORS`, under the original's names.
 
@@ -57,6 +79,7 @@ def save_encodec_lm(lm: EncodecLm, folder: str | os.PathLike) -> Path:
 
 
 def _read_original(path: Path) -> dict[str, np.ndarray]:
+    require_checksum(path)
     state = read_torch_file(path)
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: holds a {type(state).__name__} instead of a state dict")

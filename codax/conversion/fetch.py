@@ -12,9 +12,10 @@ from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME
 from codax.errors import CheckpointError
 from codax.modeling.weight_files import INDEX_SUFFIX, MSGPACK, SAFETENSORS, WEIGHT_FILES
 
-from .checkpoints import RELEASED, converted_folder
+from .checkpoints import LANGUAGE_MODELS, RELEASED, converted_folder
 from .convert import convert_checkpoint
 from .download import download_original
+from .encodec_lm import released_encodec_lm
 from .resolve import is_converted, resolve_model
 from .torch_files import import_torch
 
@@ -34,9 +35,10 @@ def download_model(
 
     From a Hub repository only configurations and weights that codax reads: safetensors, or
     `flax_model.msgpack` where there are none. A released model without Hub twin is downloaded from
-    its authors and converted into codax's cache, which needs torch.
+    its authors and converted into codax's cache, which needs torch; so are EnCodec's language
+    models ("encodec_lm_24khz", "encodec_lm_48khz"), which `.ecdc` files may need.
 
-    name_or_id: as for `resolve_model`
+    name_or_id: as for `resolve_model`, or a language model
     hub_options: of `huggingface_hub.snapshot_download` (revision, token, cache_dir, ...); they do
         not matter to a model that does not come from the Hub.
 
@@ -44,6 +46,13 @@ def download_model(
     repository without such files, and where neither cache nor network have the model.
     """
     name = str(name_or_id)
+    if name in LANGUAGE_MODELS:
+        released_encodec_lm(
+            name.replace("_lm", ""),
+            force_download=force_download,
+            local_files_only=local_files_only,
+        )
+        return str(converted_folder(name))
     if name in RELEASED and RELEASED[name].hub_id is None and not os.path.isdir(name):
         return str(_download_and_convert(name, force_download, local_files_only))
     model = resolve_model(name)

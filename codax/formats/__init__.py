@@ -1,5 +1,6 @@
 """File formats for compressed audio: bytes <-> `EncodedAudio`, never a model."""
 
+from codax.formats.arithmetic_coding import AstrayError
 from codax.formats.containers import read_clip
 from codax.formats.dac_file import dac_bytes, read_dac, write_dac
 from codax.formats.ecdc_file import Probabilities, ecdc_bytes, read_ecdc, write_ecdc
@@ -7,6 +8,7 @@ from codax.formats.encoded_audio import EncodedAudio
 from codax.formats.packed_file import codax_bytes, read_codax, write_codax
 
 __all__ = [
+    "AstrayError",
     "EncodedAudio",
     "Probabilities",
     "codax_bytes",

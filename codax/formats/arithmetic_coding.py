@@ -35,9 +35,13 @@ _ROUNDOFF = np.float32(1e-8)
 _MIRRORED_BYTES = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def astray(what: str) -> FormatError:
-    """The error for codes that cannot have been written with the given probabilities."""
-    return FormatError(
+class AstrayError(FormatError):
+    """Codes that cannot have been written with the given probabilities."""
+
+
+def astray(what: str) -> AstrayError:
+    """The error for `what` shows that."""
+    return AstrayError(
         f"{what}: it is damaged, or the language model's probabilities did not repeat bit for bit "
         "what they were when it was written; nothing in it can be trusted"
     )

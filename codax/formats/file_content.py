@@ -26,9 +26,9 @@ def read_named(source: Source, parse: Callable[[bytes], _Parsed]) -> _Parsed:
     does; `OSError` for a file that cannot be opened.
     """
     try:
-        return parse(_content(source))
+        return parse(content_of(source))
     except FormatError as error:
-        raise FormatError(f"{_name(source)}: {error}") from error
+        raise type(error)(f"{_name(source)}: {error}") from error
 
 
 def check_suffix(path: str | os.PathLike, suffix: str) -> None:
@@ -49,7 +49,7 @@ def _name(source: Source) -> str:
     return str(getattr(source, "name", f"<{type(source).__name__}>"))
 
 
-def _content(source: Source) -> bytes:
+def content_of(source: Source) -> bytes:
     """All bytes of the file, read only once their number is known to be allowed."""
     if isinstance(source, bytes):
         _check_size(len(source))

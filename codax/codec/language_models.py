@@ -1,0 +1,61 @@
+"""Compressed files of every kind, those of EnCodec's language models among them."""
+
+import os
+from collections.abc import Callable
+from functools import cache
+
+from codax.codec.ecdc_probabilities import ecdc_probabilities
+from codax.conversion import load_encodec_lm, released_encodec_lm
+from codax.errors import CodaxError
+from codax.formats import AstrayError, EncodedAudio, Probabilities, read_clip
+from codax.formats.ecdc_file import NextProbabilities
+from codax.formats.file_content import Source, content_of
+from codax.modeling.modeling_flax_encodec_lm import EncodecLm
+
+
+def language_model(path: str | os.PathLike | None = None) -> Probabilities:
+    """What `write_ecdc` and `read_ecdc` take, loaded when the first file asks for it.
+
+    path: weights, as for `load_encodec_lm`; by default those that were released with the codec's
+        model, from the cache or downloaded (which needs torch once)
+    """
+    return _loading(path, ecdc_probabilities)
+
+
+def read_compressed(source: Source, lm_path: str | os.PathLike | None = None) -> EncodedAudio:
+    """Read a `.dac`, `.ecdc` or `.codax` file: by path, its bytes, or a binary file object.
+
+    A language model that a file needs is that of `language_model(lm_path)`. Its probabilities must
+    repeat bit for bit. Files that codax wrote take the Flax model; for those of the encodec package
+    the same is computed by torch afterwards, if it is installed.
+
+    Raises as `read_ecdc` and `load_encodec_lm` do.
+    """
+    name = source if isinstance(source, str | os.PathLike) else None
+    content = source if name is not None else content_of(source)
+    try:
+        return read_clip(content, language_model(lm_path))
+    except AstrayError as error:
+        try:
+            from codax.conversion.encodec_lm_torch import torch_probabilities
+
+            return read_clip(content, _loading(lm_path, torch_probabilities))
+        except (AstrayError, CodaxError):
+            raise error from None
+
+
+def _loading(
+    path: str | os.PathLike | None, engine: Callable[[EncodecLm], Probabilities]
+) -> Probabilities:
+    def start(model: str, num_codebooks: int) -> NextProbabilities:
+        probabilities = _loaded(engine, model, None if path is None else os.fspath(path))
+        return probabilities(model, num_codebooks)
+
+    return start
+
+
+@cache
+def _loaded(
+    engine: Callable[[EncodecLm], Probabilities], model: str, path: str | None
+) -> Probabilities:
+    return engine(released_encodec_lm(model) if path is None else load_encodec_lm(path))
