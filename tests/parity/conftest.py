@@ -33,6 +33,8 @@ def missing(reference):
     """Why a reference cannot run here, or None."""
     if reference == "descript":
         return peers.missing_transformers() or peers.missing_descript()
+    if reference == "encodec":
+        return peers.missing_transformers() or peers.missing_encodec()
     return peers.missing_transformers()
 
 

@@ -1,9 +1,9 @@
-"""What random weights must achieve to be worth testing with; see checkpoints.py."""
+"""What random weights must achieve to be worth testing with: checkpoints.py for the reason."""
 
 import numpy as np
 import torch
 
-from . import inputs
+from . import encodec_inputs, inputs
 
 SIGNALS = ("white_noise", "speech")
 LENGTH_S = 0.5
@@ -23,6 +23,21 @@ def assert_useful(oracle, variant):
         latents = oracle.model.encoder(torch.from_numpy(audio)).numpy()
     codes = oracle.encode(audio).codes
     decoded = oracle.decode_codes(codes)
+    _assert_no_faults(variant, latents, codes, decoded)
+
+
+def assert_useful_encodec(oracle, variant):
+    """As `assert_useful` for EnCodec. oracle: a reference of `encodec_oracles.py`"""
+    num_samples = min(int(LENGTH_S * variant.sampling_rate), variant.chunk_length or 1 << 30)
+    signals = [encodec_inputs.make_input(name, variant)[:, :num_samples] for name in SIGNALS]
+    audio = np.stack(signals)
+    segments = oracle.encode(audio, variant.target_bandwidths[-1])
+    latents = oracle.latents(oracle.model, oracle.cut(audio)[0]).numpy()
+    decoded = oracle.decode(segments)[..., :num_samples]
+    _assert_no_faults(variant, latents, segments[0].codes, decoded)
+
+
+def _assert_no_faults(variant, latents, codes, decoded):
     faults = [*_latent_faults(latents), *_code_faults(codes, variant), *_audio_faults(decoded)]
     assert not faults, f"weights of {variant.name} make a poor test: " + "; ".join(faults)
 
