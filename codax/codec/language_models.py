@@ -2,15 +2,21 @@
 
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 from codax.codec.ecdc_probabilities import ecdc_probabilities
-from codax.conversion import load_encodec_lm, released_encodec_lm
+from codax.conversion import load_encodec_lm, released_encodec_lm, torch_probabilities
 from codax.errors import CodaxError
 from codax.formats import AstrayError, EncodedAudio, Probabilities, read_clip
 from codax.formats.ecdc_file import NextProbabilities
 from codax.formats.file_content import Source, content_of
 from codax.modeling.modeling_flax_encodec_lm import EncodecLm
+
+# torch divides some sums among its threads, and the encodec package runs on as many as the writer's
+# machine had cores: so its bits depend on that.
+TORCH_ENGINES = tuple(
+    partial(torch_probabilities, num_threads=count) for count in (None, 1, 2, 4, 8, 16)
+)
 
 
 def language_model(path: str | os.PathLike | None = None) -> Probabilities:
@@ -27,7 +33,7 @@ def read_compressed(source: Source, lm_path: str | os.PathLike | None = None) ->
 
     A language model that a file needs is that of `language_model(lm_path)`. Its probabilities must
     repeat bit for bit. Files that codax wrote take the Flax model; for those of the encodec package
-    the same is computed by torch afterwards, if it is installed.
+    the same is computed by torch afterwards, if it is installed, with several numbers of threads.
 
     Raises as `read_ecdc` and `load_encodec_lm` do.
     """
@@ -36,12 +42,12 @@ def read_compressed(source: Source, lm_path: str | os.PathLike | None = None) ->
     try:
         return read_clip(content, language_model(lm_path))
     except AstrayError as error:
-        try:
-            from codax.conversion.encodec_lm_torch import torch_probabilities
-
-            return read_clip(content, _loading(lm_path, torch_probabilities))
-        except (AstrayError, CodaxError):
-            raise error from None
+        for engine in TORCH_ENGINES:
+            try:
+                return read_clip(content, _loading(lm_path, engine))
+            except CodaxError:  # astray again, or no torch
+                continue
+        raise error
 
 
 def _loading(

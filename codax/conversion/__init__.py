@@ -12,6 +12,7 @@ from codax.conversion.download import download_original as download_original
 from codax.conversion.encodec_lm import load_encodec_lm as load_encodec_lm
 from codax.conversion.encodec_lm import released_encodec_lm as released_encodec_lm
 from codax.conversion.encodec_lm import save_encodec_lm as save_encodec_lm
+from codax.conversion.encodec_lm_torch import torch_probabilities as torch_probabilities
 from codax.conversion.fetch import download_model as download_model
 from codax.conversion.resolve import resolve_model as resolve_model
 from codax.conversion.verify import Agreement as Agreement
@@ -30,5 +31,6 @@ __all__ = [
     "released_encodec_lm",
     "resolve_model",
     "save_encodec_lm",
+    "torch_probabilities",
     "verify_against_torch",
 ]

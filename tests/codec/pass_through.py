@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,7 +13,7 @@ QUANTISATION_STEP = 1 / FULL_SCALE
 class PassThroughConfig:
     """As much of a `DacConfig` as `AudioCodec` reads. One codebook for each sample of a frame."""
 
-    presets = {}
+    presets: ClassVar = {}
     hop_length = 40
     n_codebooks = 40
     codebook_size = 2**16

@@ -357,7 +357,7 @@ def test_a_file_reads_back_with_the_language_model_it_was_written_with(clip, lm_
 def test_tables_differ_nearly_always_from_the_originals_though_by_little(full_size):
     """All 100 tables of 100 here: counts are 2^-24, and so is the rounding of float32.
 
-    The original's own two forms differ as often. So no file of the original's can be read.
+    The original's own two forms differ as often. So files of the original's take torch to read.
     """
     lm, path = full_size
     codes = random_codes(CODEBOOKS_IN_FULL_SIZE, 50)
