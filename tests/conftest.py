@@ -11,6 +11,8 @@ from flax.traverse_util import unflatten_dict
 from codax import DacConfig, DacFeatureExtractor, FlaxDacModel
 from codax.modeling.weight_table import dac_weight_rules
 
+from .tiny_encodec import MONO, STEREO, tiny_encodec, write_tiny_encodec
+
 # One odd stride, as in the 16 and 24 kHz models: F frames decode to 10 F - 2 samples.
 TINY_DAC = {
     "encoder_hidden_size": 4,
@@ -81,3 +83,27 @@ def largest_file():
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
+
+
+@pytest.fixture(scope="session")
+def encodec_mono():
+    """A tiny EnCodec model like the one at 24 kHz."""
+    return tiny_encodec(MONO)
+
+
+@pytest.fixture(scope="session")
+def encodec_stereo():
+    """A tiny EnCodec model like the one at 48 kHz, which codes segments."""
+    return tiny_encodec(STEREO)
+
+
+@pytest.fixture(scope="session")
+def encodec_mono_folder(tmp_path_factory):
+    """The model of `encodec_mono`, as `from_pretrained` loads it."""
+    return write_tiny_encodec(tmp_path_factory.mktemp("encodec_mono"), MONO)
+
+
+@pytest.fixture(scope="session")
+def encodec_stereo_folder(tmp_path_factory):
+    """The model of `encodec_stereo`, as `from_pretrained` loads it."""
+    return write_tiny_encodec(tmp_path_factory.mktemp("encodec_stereo"), STEREO)

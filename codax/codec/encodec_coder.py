@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from codax.codec.coding import Coded
+from codax.configuration.config_fields import is_int
 from codax.errors import AudioError, FormatError
 from codax.formats import EncodedAudio
 from codax.modeling import FlaxEncodecModel
@@ -34,9 +35,10 @@ class EncodecCoder:
         if n_quantizers is not None and bandwidth is not None:
             raise ValueError(f"n_quantizers={n_quantizers} and bandwidth={bandwidth}: give one")
         if n_quantizers is not None:
-            if not 1 <= n_quantizers <= self.num_codebooks:
+            if not is_int(n_quantizers) or not 1 <= n_quantizers <= self.num_codebooks:
                 raise ValueError(
-                    f"n_quantizers={n_quantizers} must be an integer from 1 to {self.num_codebooks}"
+                    f"n_quantizers={n_quantizers!r} must be an integer from 1 to "
+                    f"{self.num_codebooks}"
                 )
             return n_quantizers
         bandwidths = self.config.target_bandwidths
@@ -50,14 +52,21 @@ class EncodecCoder:
                 f"the audio has {len(samples)} channels, but the model takes "
                 f"{self.channels_per_stream}; mix_channels=True (--mix) converts it"
             )
+        streams = samples.reshape(-1, self.channels_per_stream, samples.shape[1])
         if self.config.segmenting is None:
-            streams = samples.reshape(-1, self.channels_per_stream, samples.shape[1])
             encoded = self.model.encode_segments(streams.transpose(0, 2, 1), num_quantizers=levels)
             scales = None if encoded.scales is None else np.asarray(encoded.scales)
             return Coded(np.asarray(encoded.codes), scales=scales)
-        return self._encode_segments(samples, levels)
+        coded = [self._encode_segments(stream, levels) for stream in streams]
+        scales = [one.scales for one in coded if one.scales is not None]
+        return Coded(
+            np.concatenate([one.codes for one in coded]),
+            coded[0].segment_frames,
+            np.concatenate(scales) if scales else None,
+        )
 
     def _encode_segments(self, samples: np.ndarray, levels: int) -> Coded:
+        """One stream [C, T]."""
         segments = self.config.segments(samples.shape[1])
         lengths = np.array([length for _, length in segments], np.int32)
         batch = np.zeros((len(segments), lengths.max(), len(samples)), np.float32)
@@ -88,35 +97,47 @@ class EncodecCoder:
                 else "scales are given, which this model does not have"
             )
         if self.config.segmenting is not None:
-            return self._decode_segments(clip)
+            scales = [None] * len(clip.codes) if clip.scales is None else clip.scales
+            frames = self._checked_frames(clip)
+            streams = zip(clip.codes, scales, strict=True)
+            return np.concatenate([self._decode_segments(*stream, frames) for stream in streams])
         if clip.segment_frames is not None and len(clip.segment_frames) > 1:
             raise FormatError("codes come in segments, but this model codes clips in one")
         decoded = np.asarray(self.model.decode_segments(clip.codes, clip.scales))
         return decoded.transpose(0, 2, 1).reshape(-1, decoded.shape[1])
 
-    def _decode_segments(self, clip: EncodedAudio) -> np.ndarray:
-        segmenting = self.config.segmenting
+    def _checked_frames(self, clip: EncodedAudio) -> tuple[int, ...]:
+        """Frames of the segments, all of which but the last must reach where the next begins."""
         frames = clip.segment_frames or (clip.num_frames,)
-        longest = self.config.encoded_length(segmenting.length)
-        if len(clip.codes) != 1 or max(frames) > longest:
+        longest = self.config.encoded_length(self.config.segmenting.length)
+        shortest = self.config.segmenting.stride // self.config.hop_length + 1
+        if max(frames) > longest or min(frames[:-1], default=longest) < shortest:
             raise FormatError(
-                f"codes are {len(clip.codes)} streams in segments of up to {max(frames)} frames, "
-                f"allowed: one stream, segments of up to {longest} frames"
+                f"codes are in segments of {min(frames)} to {max(frames)} frames, allowed: "
+                f"{shortest} to {longest}, and fewer in the last one"
             )
-        pieces = np.split(clip.codes[0], np.cumsum(frames)[:-1], axis=-1)
-        codes = np.zeros((len(frames), clip.num_codebooks, max(frames)), np.int32)
-        for row, piece in zip(codes, pieces, strict=True):
+        return frames
+
+    def _decode_segments(
+        self, codes: np.ndarray, scales: np.ndarray | None, frames: tuple[int, ...]
+    ) -> np.ndarray:
+        """Codes int32 [K, F] and scales float32 [S] of one stream -> [C, T]."""
+        pieces = np.split(codes, np.cumsum(frames)[:-1], axis=-1)
+        segmented = np.zeros((len(frames), len(codes), max(frames)), np.int32)
+        for row, piece in zip(segmented, pieces, strict=True):
             row[:, : piece.shape[-1]] = piece
-        scales = np.ones((1, len(frames)), np.float32) if clip.scales is None else clip.scales
+        if scales is None:
+            scales = np.ones(len(frames), np.float32)
         counts = np.array(frames, np.int32)
 
         def decode(codes: np.ndarray, scales: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
             return [np.asarray(self.model.decode_segments(codes, scales, counts))]
 
-        (segments,) = _in_groups(decode, codes, scales.T, counts)
+        (segments,) = _in_groups(decode, segmented, scales[:, None], counts)
         lengths = counts[:, None] * self.config.hop_length
-        end = (len(frames) - 1) * segmenting.stride + int(lengths[-1, 0])
-        joined = np.asarray(overlap_add(segments[:, None], lengths, stride=segmenting.stride))
+        stride = self.config.segmenting.stride
+        end = (len(frames) - 1) * stride + int(lengths[-1, 0])
+        joined = np.asarray(overlap_add(segments[:, None], lengths, stride=stride))
         return joined[0, :end].T
 
 

@@ -1,6 +1,7 @@
 """What the codecs' configurations share: checks of fields, and reading that fails clearly."""
 
 import inspect
+import math
 import numbers
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ from transformers import PretrainedConfig
 # Far beyond any codec: a config.json from elsewhere must not make us list a billion weights.
 MOST_CODEBOOKS = 1024
 MOST_RATIOS = 16
+MOST_HOP_LENGTH = 2**31
 
 
 class CodecConfig(PretrainedConfig):
@@ -92,6 +94,8 @@ def require_ratios(field: str, ratios: object) -> None:
         raise ValueError(f"{field} has {len(ratios)} entries, at most {MOST_RATIOS}")
     for ratio in ratios:
         require_positive_int(f"{field}: an entry", ratio)
+    if math.prod(ratios) > MOST_HOP_LENGTH:
+        raise ValueError(f"{field}={ratios!r} must have a product of at most {MOST_HOP_LENGTH}")
 
 
 def require_number(field: str, value: Any, largest: float, smallest: float = 0.0) -> None:

@@ -1,7 +1,6 @@
 """The configuration of an EnCodec model, and the architecture that follows from it."""
 
 import math
-import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,6 +27,9 @@ from .conv_geometry import (
 
 MOST_RESIDUAL_LAYERS = 16
 MOST_LSTM_LAYERS = 16
+MOST_HZ = 10**9
+MOST_SECONDS = 10**6
+MOST_KBPS = 10**6
 
 PAD_MODES = {"reflect": "reflect", "constant": "zeros"}
 """What torch calls them, and what `conv_geometry.Conv` does."""
@@ -98,7 +100,7 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
     def validate(self) -> None:
         """Raise `ValueError` for the first field whose value no EnCodec model can have."""
         for field, largest in {
-            "sampling_rate": None,
+            "sampling_rate": MOST_HZ,
             "audio_channels": None,
             "hidden_size": None,
             "num_filters": None,
@@ -115,6 +117,8 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
             require_positive_int(field, getattr(self, field), largest)
         require_ratios("upsampling_ratios", self.upsampling_ratios)
         require_power_of_two("codebook_size", self.codebook_size)
+        if self.codebook_size == 1:
+            raise ValueError("codebook_size=1 must be at least 2: the only entry takes no bits")
         for field in ("normalize", "use_causal_conv", "use_conv_shortcut"):
             require_choice(field, getattr(self, field), (True, False))
         require_choice("norm_type", self.norm_type, ("weight_norm", "time_group_norm"))
@@ -140,7 +144,7 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
         if not isinstance(bandwidths, list) or not bandwidths:
             raise ValueError(f"target_bandwidths={bandwidths!r} must be a list of kbps")
         for bandwidth in bandwidths:
-            require_number("target_bandwidths: an entry", bandwidth, sys.float_info.max)
+            require_number("target_bandwidths: an entry", bandwidth, MOST_KBPS)
         require_positive_int(
             "the number of codebooks that the last of target_bandwidths makes up",
             self.num_quantizers,
@@ -156,7 +160,7 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
     def _validate_segments(self) -> None:
         if self.chunk_length_s is None:
             return
-        require_number("chunk_length_s", self.chunk_length_s, sys.float_info.max)
+        require_number("chunk_length_s", self.chunk_length_s, MOST_SECONDS)
         require_number("overlap", self.overlap, 1.0)
         if self.overlap == 1.0 or not self.hop_length <= int(self.chunk_length or 0):
             raise ValueError(
@@ -208,7 +212,9 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
         return self._quantizers_for(chosen)
 
     def _quantizers_for(self, bandwidth: float) -> int:
-        return max(1, math.floor(bandwidth / self.bandwidth_per_quantizer))
+        """In transformers' order of operations: 9.6 / 3.2 is less than 3."""
+        bits_per_second = math.log2(self.codebook_size) * self.frame_rate
+        return max(1, math.floor(bandwidth * 1000 / bits_per_second))
 
     def encoded_length(self, num_samples: int) -> int:
         """Frames that the encoder gives for `num_samples` samples of one segment: none are lost."""

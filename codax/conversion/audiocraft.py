@@ -16,6 +16,7 @@ import yaml
 
 from codax.configuration import EncodecConfig
 from codax.errors import CheckpointError
+from codax.formats.field_checks import shown
 from codax.modeling.torch_layout import params_from_torch, params_to_torch
 
 from .keys_encodec import original_encodec_rules
@@ -75,7 +76,7 @@ def load_audiocraft(content: Mapping, source: str) -> tuple[EncodecConfig, dict]
     """The configuration and the Flax tree (float32), weight norm folded. `CheckpointError`."""
     if "pretrained" in content:
         raise CheckpointError(
-            f"{source}: holds no weights, only the name of a model: {content['pretrained']!r}"
+            f"{source}: holds no weights, only the name of a model: {shown(content['pretrained'])}"
         )
     state = content.get("best_state")
     if isinstance(state, Mapping) and set(state) == {"model"}:  # a training checkpoint
@@ -112,13 +113,22 @@ def audiocraft_package(config: Any, params: Mapping) -> dict:
     }
 
 
+class _WithoutAliases(yaml.SafeLoader):
+    """A few lines with aliases can stand for any amount of data, and a configuration has none."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases")
+        return super().compose_node(parent, index)
+
+
 def _settings(given: Any, source: str) -> dict:
     """The configuration as nested plain values, from YAML text or from stand-ins."""
     if isinstance(given, str):
         if len(given) > MOST_YAML:
             raise CheckpointError(f"{source}: its xp.cfg is too long to be a configuration")
         try:
-            given = yaml.safe_load(given)
+            given = yaml.load(given, _WithoutAliases)  # a SafeLoader
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise CheckpointError(f"{source}: its xp.cfg is no YAML: {error!r}") from error
     else:
@@ -128,17 +138,23 @@ def _settings(given: Any, source: str) -> dict:
     return given
 
 
-def _plain(value: Any, source: str, depth: int = 0) -> Any:
+def _plain(value: Any, source: str, depth: int = 0, done: dict[int, Any] | None = None) -> Any:
+    """`done`: by id, since a few entries that hold each other twice can stand for any number."""
     if depth > MOST_DEPTH:
         raise CheckpointError(f"{source}: its xp.cfg is nested too deeply")
-    if isinstance(value, ConfigStandIn):
-        kept = vars(value)
-        return _plain(kept.get("_content", kept.get("_val")), source, depth + 1)
-    if isinstance(value, dict):
-        return {key: _plain(entry, source, depth + 1) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry, source, depth + 1) for entry in value]
-    return value
+    done = {} if done is None else done
+    if id(value) not in done:
+        if isinstance(value, ConfigStandIn):
+            kept = vars(value)
+            plain = _plain(kept.get("_content", kept.get("_val")), source, depth + 1, done)
+        elif isinstance(value, dict):
+            plain = {key: _plain(one, source, depth + 1, done) for key, one in value.items()}
+        elif isinstance(value, list | tuple):
+            plain = [_plain(one, source, depth + 1, done) for one in value]
+        else:
+            plain = value
+        done[id(value)] = plain
+    return done[id(value)]
 
 
 class _Settings:
@@ -156,7 +172,7 @@ class _Settings:
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise CheckpointError(f"{self.source}: xp.cfg has {path}={value!r}")
+            raise CheckpointError(f"{self.source}: xp.cfg has {path}={shown(value)}")
         return value
 
     def require(self, path: str, *allowed: Any) -> None:
@@ -164,7 +180,9 @@ class _Settings:
         value = self._find(path, 0)
         if value is not None and value not in allowed:
             known = ", ".join(map(repr, allowed)) or "none"
-            raise CheckpointError(f"{self.source}: xp.cfg has {path}={value!r}; codax has {known}")
+            raise CheckpointError(
+                f"{self.source}: xp.cfg has {path}={shown(value)}; codax has {known}"
+            )
 
     def _find(self, path: str, depth: int) -> Any:
         if depth > MOST_DEPTH:
@@ -188,7 +206,7 @@ def _config_from(settings: _Settings) -> EncodecConfig:
     for network, known in (("encoder", ()), ("decoder", ("trim_right_ratio", "final_activation"))):
         overrides = settings.get(f"seanet.{network}", dict, {})
         others = [
-            name
+            shown(name)
             for name, value in overrides.items()
             if value is not None and name not in (*known, "final_activation_params")
         ]
@@ -198,7 +216,11 @@ def _config_from(settings: _Settings) -> EncodecConfig:
                 "codax does not have"
             )
     sampling_rate = settings.get("encodec.sample_rate", int, settings.get("sample_rate", int, 0))
+    if sampling_rate < 1:
+        raise CheckpointError(f"{settings.source}: xp.cfg has sample_rate={sampling_rate}")
     ratios = settings.get("seanet.ratios", list, [8, 5, 4, 2])
+    if not all(isinstance(ratio, int) for ratio in ratios):
+        raise CheckpointError(f"{settings.source}: xp.cfg has seanet.ratios that are no integers")
     levels, size = settings.get("rvq.n_q", int, 8), settings.get("rvq.bins", int, 1024)
     try:
         frame_rate = math.ceil(sampling_rate / math.prod(ratios))

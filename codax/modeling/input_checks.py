@@ -53,6 +53,14 @@ def checked_codes(audio_codes: Any, axes: str, most: int, size: int) -> jax.Arra
     return jnp.asarray(codes, jnp.int32)
 
 
+def checked_counts(name: str, counts: Any, batch: int) -> np.ndarray:
+    """Whole numbers: one, or one for each item, [batch]; `ValueError` for anything else."""
+    given = np.asarray(counts)
+    if not np.issubdtype(given.dtype, np.integer) or given.shape not in ((), (batch,)):
+        raise ValueError(f"{name}={counts!r} must be an integer, or {batch} of them, for each item")
+    return given
+
+
 def lengths_of_mask(padding_mask: Any, batch: int, length: int) -> Any:
     """[B, T] or [B, C, T], 1 where there is audio -> int32 [B], a NumPy array unless it is traced.
 

@@ -15,7 +15,7 @@ from transformers.utils import ModelOutput, logging
 from codax.configuration.configuration_encodec import EncodecArchitecture, EncodecConfig
 
 from .conv_padding import without_rest
-from .input_checks import checked_audio, checked_codes, lengths_of_mask
+from .input_checks import checked_audio, checked_codes, checked_counts, lengths_of_mask
 from .layers import FlaxLayers
 from .pretrained_base import FlaxPreTrainedCodec
 from .quantizer import FlaxEuclideanResidualVectorQuantizer
@@ -97,15 +97,21 @@ class FlaxEncodecModule(nn.Module):
         )
         self.decoder = FlaxLayers(architecture.decoder, self.dtype, self.precision)
 
-    def __call__(self, input_values, lengths=None, num_quantizers: int | None = None):
-        """float [B, C, T] -> the codes [S, B, K, F] and the audio [B, C, T] decoded from them."""
+    def __call__(
+        self, input_values, lengths=None, clip_lengths=None, num_quantizers: int | None = None
+    ):
+        """float [B, C, T] -> the codes [S, B, K, F] and the audio [B, C, T] decoded from them.
+
+        lengths: as in `encode`; clip_lengths: int [B], from where on the audio is zero
+        """
         encoded = self.encode(input_values, lengths, num_quantizers)
         length = input_values.shape[-1]
         frames = None
         if lengths is not None or len(encoded.codes) > 1:
             lengths = np.full(len(input_values), length) if lengths is None else lengths
             frames = self.frames_of(lengths, len(encoded.codes))
-        return encoded, self.decode(encoded.codes, encoded.scales, frames, length)
+        audio = self.decode(encoded.codes, encoded.scales, frames, clip_lengths, length)
+        return encoded, audio
 
     def encode(self, input_values, lengths=None, num_quantizers: int | None = None) -> Encoded:
         """Cut clips into segments and encode them.
@@ -144,13 +150,16 @@ class FlaxEncodecModule(nn.Module):
             codes = jnp.where(jnp.arange(codes.shape[-1]) < frames[:, None, None], codes, 0)
         return Encoded(codes, scales)
 
-    def decode(self, codes, scales=None, num_frames=None, num_samples: int | None = None):
+    def decode(
+        self, codes, scales=None, num_frames=None, lengths=None, num_samples: int | None = None
+    ):
         """Decode segments and put them together.
 
         codes: int32 [S, B, K, F]; scales: float32 [S, B, 1]
         num_frames: int [S, B], frames of each segment that there are; all where it is None
+        lengths: int [B], samples from which on the audio of a clip is zero
         num_samples: crop the audio to this length
-        -> float32 [B, C, T]; what lies beyond the frames of a clip is zero
+        -> float32 [B, C, T]; what lies beyond the frames of a clip is zero as well
         """
         architecture = self.architecture
         outer = codes.shape[:2]
@@ -163,12 +172,13 @@ class FlaxEncodecModule(nn.Module):
         if architecture.segmenting is not None:
             if num_frames is None:
                 num_frames = jnp.full(outer, codes.shape[-1])
-            lengths = num_frames * architecture.hop_length
-            audio = overlap_add(samples, lengths, architecture.segmenting.stride)
+            decoded = num_frames * architecture.hop_length
+            audio = overlap_add(samples, decoded, architecture.segmenting.stride)
         elif num_frames is not None:
             audio = without_rest(samples[0], num_frames[0] * architecture.hop_length)
         else:
             audio = samples[0]
+        audio = audio if lengths is None else without_rest(audio, lengths)
         return jnp.swapaxes(audio, 1, 2)[..., :num_samples]
 
     def decode_segments(self, codes, scales=None, num_frames=None):
@@ -247,7 +257,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         Raises `ValueError` for another shape or dtype, a mask that is no such mask, or a bandwidth
         that the model does not have, listing those it has.
         """
-        audio, coded = self._checked_clips(input_values, padding_mask)
+        audio, coded, _ = self._checked_clips(input_values, padding_mask)
         levels = self.config.checked_quantizers(bandwidth)
         encoded = self._apply("encode", params, audio, coded, num_quantizers=levels)
         if coded is None:
@@ -297,12 +307,13 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             )
         scales = self._checked_scales(audio_scales, codes.shape)
         if num_frames is not None:
-            frames, length = self._checked_frames(num_frames, codes.shape), None
+            frames = self._checked_frames(num_frames, codes.shape)
+            lengths = length = None
         else:
-            frames, length = self._extent(
+            frames, lengths, length = self._extent(
                 codes.shape, num_samples, padding_mask, last_frame_pad_length
             )
-        audio = self._apply("decode", params, codes, scales, frames, num_samples=length)
+        audio = self._apply("decode", params, codes, scales, frames, lengths, num_samples=length)
         return self._as(FlaxEncodecDecoderOutput(audio_values=audio), return_dict)
 
     def encode_segments(self, samples, lengths=None, num_quantizers: int | None = None) -> Encoded:
@@ -327,29 +338,34 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         return_dict: bool | None = None,
     ) -> FlaxEncodecOutput:
         """Encode and decode: [B, C, T] -> codes [S, B, K, F] and audio [B, C, T]."""
-        audio, coded = self._checked_clips(input_values, padding_mask)
+        audio, coded, lengths = self._checked_clips(input_values, padding_mask)
         levels = self.config.checked_quantizers(bandwidth)
-        encoded, decoded = self._apply("__call__", params, audio, coded, num_quantizers=levels)
+        encoded, decoded = self._apply(
+            "__call__", params, audio, coded, lengths, num_quantizers=levels
+        )
         output = FlaxEncodecOutput(audio_codes=encoded.codes, audio_values=decoded)
         return self._as(output, return_dict)
 
-    def _checked_clips(self, input_values, padding_mask) -> tuple[jax.Array, Any]:
-        """(audio, how many samples of each clip are coded, int [B], or None for all)."""
+    def _checked_clips(self, input_values, padding_mask) -> tuple[jax.Array, Any, Any]:
+        """(audio, samples of each clip that are coded, its length), int [B] or None for all of T.
+
+        They differ where silence after the clip is coded with it.
+        """
         channels = self.config.audio_channels
         hint = "the feature extractor repeats mono" if channels == 2 else "this model is mono"
         audio = checked_audio(input_values, channels, shortest=1, hint=hint)
         batch, _, length = audio.shape
         if padding_mask is None:
-            return audio, None
+            return audio, None, None
         lengths = lengths_of_mask(padding_mask, batch, length)
         if not isinstance(lengths, Tracer) and (lengths == length).all():
-            return audio, None
+            return audio, None, None
         covered = lengths
         if self.config.segmentation == "transformers" and self.config.segmenting is not None:
             is_beyond = jnp.arange(length) >= lengths[:, None, None]
             audio = jnp.where(is_beyond, 0, audio)
             covered = self.config.segmented_length(lengths).clip(0, length)
-        return audio, covered
+        return audio, covered, lengths
 
     def _checked_scales(self, audio_scales, shape: tuple[int, ...]) -> jax.Array | None:
         """[S, B, 1] from an array, or from transformers' list of S arrays [B, 1] or of S Nones."""
@@ -364,7 +380,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         if not given:
             return None
         scales = jnp.stack([jnp.asarray(one, jnp.float32) for one in given])
-        if scales.size != shape[0] * shape[1]:
+        if scales.shape not in ((*shape[:2], 1), shape[:2]):
             raise ValueError(f"audio_scales has shape {scales.shape}; expected {(*shape[:2], 1)}")
         return scales.reshape(*shape[:2], 1)
 
@@ -381,32 +397,42 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         missing = (count - num_segments) * size + np.where(num_segments > 0, size - last, 0)
         return int(missing[0]) if (missing == missing[0]).all() else missing.astype(np.int32)
 
-    def _extent(self, shape, num_samples, padding_mask, last_frame_pad_length) -> tuple[Any, Any]:
-        """(frames of the segments, int [S, B], or None for all; the length to crop to, or None)."""
+    def _extent(
+        self, shape, num_samples, padding_mask, last_frame_pad_length
+    ) -> tuple[Any, Any, Any]:
+        """(frames of the segments, int [S, B]; lengths of the clips, int [B]; the longest one).
+
+        None stands for all frames, for lengths that the rest tells, for audio as long as it is.
+        """
         count, batch, _, size = shape
         if num_samples is not None:
-            covered = np.broadcast_to(np.asarray(num_samples, np.int32), batch)
-            length = int(covered.max())
+            covered = np.broadcast_to(checked_counts("num_samples", num_samples, batch), batch)
+            lengths, length = covered, int(covered.max())
         elif padding_mask is not None:
-            length = padding_mask.shape[-1]
+            length = np.shape(padding_mask)[-1]
             lengths = lengths_of_mask(padding_mask, batch, length)
             covered = lengths
             if isinstance(lengths, Tracer) or (lengths < length).any():
                 covered = self.config.segmented_length(lengths).clip(0, length)
         else:
-            return self._extent_by_pad_length(shape, last_frame_pad_length)
+            frames, length = self._extent_by_pad_length(shape, last_frame_pad_length)
+            return frames, None, length
         frames = self.module.frames_of(covered, count)
-        if not isinstance(frames, Tracer):
-            self._require_frames(covered, frames, shape)
-            if self.config.segmenting is None and (frames == size).all():
-                return None, length
-        return frames, length
+        if isinstance(frames, Tracer):
+            return frames, lengths, length
+        self._require_frames(covered, frames, shape)
+        if self.config.segmenting is None and (frames == size).all():
+            frames = None
+        return frames, None if (lengths == length).all() else lengths, length
 
     def _checked_frames(self, num_frames, shape) -> Any:
         count, batch, _, size = shape
-        frames = num_frames if isinstance(num_frames, Tracer) else np.asarray(num_frames, np.int32)
-        if frames.shape != (count, batch):
-            raise ValueError(f"num_frames has shape {frames.shape}; expected {(count, batch)}")
+        frames = num_frames if isinstance(num_frames, Tracer) else np.asarray(num_frames)
+        if frames.shape != (count, batch) or not jnp.issubdtype(frames.dtype, jnp.integer):
+            raise ValueError(
+                f"num_frames has shape {frames.shape} and dtype {frames.dtype}; expected integers "
+                f"{(count, batch)}"
+            )
         if not isinstance(frames, Tracer) and not ((frames >= 0) & (frames <= size)).all():
             raise ValueError(f"num_frames reach from {frames.min()} to {frames.max()}, not {size}")
         return frames
@@ -423,7 +449,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
 
     def _extent_by_pad_length(self, shape, pad_length) -> tuple[Any, Any]:
         count, batch, _, size = shape
-        pad_length = np.asarray(pad_length)
+        pad_length = checked_counts("last_frame_pad_length", pad_length, batch)
         if pad_length.min() < 0 or pad_length.max() >= count * size:
             raise ValueError(
                 f"last_frame_pad_length={pad_length} must be from 0 to {count * size - 1}"
