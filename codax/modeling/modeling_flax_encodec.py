@@ -444,7 +444,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         if covered.min() < 0 or frames.max() > size or covered.max() > count * stride:
             raise ValueError(
                 f"the codes have {count} segments of {size} frames, which do not hold "
-                f"{covered.max()} samples"
+                f"{covered.min() if covered.min() < 0 else covered.max()} samples"
             )
 
     def _extent_by_pad_length(self, shape, pad_length) -> tuple[Any, Any]:

@@ -361,7 +361,7 @@ def zeros(model):
 def test_length_that_the_codes_do_not_hold_is_refused(encodec_mono, encodec_stereo, num_samples):
     for model in (encodec_mono, encodec_stereo):
         codes, scales = zeros(model)
-        with pytest.raises(ValueError, match="do not hold .*-1|do not hold 1000000000000"):
+        with pytest.raises(ValueError, match=r"do not hold .*-1|do not hold 1000000000000"):
             model.decode(codes, scales, num_samples=num_samples)
 
 
