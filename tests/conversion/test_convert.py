@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from codax.configuration import DAC_PRESETS, DacConfig
+from codax.configuration import DAC_PRESETS, ENCODEC_PRESETS, DacConfig
 from codax.conversion import RELEASED, checkpoints, convert_checkpoint, load_original
 from codax.errors import CheckpointError
 from codax.feature_extraction import DacFeatureExtractor
@@ -261,12 +261,12 @@ def test_released_model_is_converted_by_its_name(released, tmp_path):
 
 def test_file_of_another_model_than_released_is_refused(released, tmp_path, monkeypatch):
     monkeypatch.setitem(DAC_PRESETS["tiny"], "sampling_rate", 16000)
-    with pytest.raises(CheckpointError, match="a DAC model, but not tiny"):
+    with pytest.raises(CheckpointError, match="a dac model, but not tiny"):
         convert_checkpoint("tiny", tmp_path / "model")
 
 
 def test_released_models_are_those_with_presets():
-    assert RELEASED.keys() == DAC_PRESETS.keys()
+    assert RELEASED.keys() == DAC_PRESETS.keys() | ENCODEC_PRESETS.keys()
     assert len({entry.file_name for entry in RELEASED.values()}) == len(RELEASED)
 
 
