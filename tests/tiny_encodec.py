@@ -14,14 +14,21 @@ from codax import EncodecConfig, EncodecFeatureExtractor, FlaxEncodecModel
 from codax.configuration import ENCODEC_PRESETS
 from codax.modeling.weight_table import encodec_weight_rules
 
-SMALL = {"num_filters": 4, "hidden_size": 8, "codebook_size": 16, "sampling_rate": 8000}
+# Few layers, since every new shape costs a compilation.
+SMALL = {
+    "num_filters": 4,
+    "hidden_size": 8,
+    "codebook_size": 16,
+    "sampling_rate": 8000,
+    "num_lstm_layers": 1,
+}
 
 # As 24 kHz: causal, mono, one segment. 800 frames a second, 3.2 kbps a codebook.
 MONO = {**SMALL, "upsampling_ratios": [5, 2], "target_bandwidths": [3.2, 6.4, 12.8]}
 # As 48 kHz: segments of 400 samples, 40 frames, every 376, which is no whole number of frames.
 STEREO = {
     **SMALL,
-    "upsampling_ratios": [5, 2],
+    "upsampling_ratios": [10],
     "target_bandwidths": [3.2, 9.6],
     "audio_channels": 2,
     "normalize": True,

@@ -57,6 +57,10 @@ def run(options: argparse.Namespace) -> int:
     suffix = _suffix(options)
     if options.lm and suffix != ".ecdc":
         raise CodaxError(f"--lm is for .ecdc files (--format ecdc), not {suffix}")
+    if options.lm_weights and not options.lm:
+        raise CodaxError("--lm-weights are used with --lm")
+    if suffix == ".dac" and model_type_of(options.model) != "dac":
+        raise CodaxError(f"model {options.model}: only DAC's codes go into .dac files")
     planned, unreadable = jobs.plan(
         options.inputs, options.output, AUDIO_SUFFIXES + UNREAD_SUFFIXES, suffix
     )

@@ -146,7 +146,7 @@ def report(outcomes: list[Outcome], options: argparse.Namespace, verb: str) -> i
 
 
 def _run_one(job: Job, work: Callable[[Job], dict], overwrite: bool) -> Outcome:
-    from codax.cli.main import one_line
+    from codax.cli.main import FAILURES, one_line
 
     source, target = str(job.source), str(job.target)
     try:
@@ -156,7 +156,7 @@ def _run_one(job: Job, work: Callable[[Job], dict], overwrite: bool) -> Outcome:
             return Outcome(source, target, "skipped")
         job.target.parent.mkdir(parents=True, exist_ok=True)
         return Outcome(source, target, "done", facts=work(job))
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:  # jax's own are RuntimeErrors
+    except FAILURES as error:
         reason = one_line(error)
         named = reason if reason.startswith(f"{source}: ") else f"{source}: {reason}"
         return Outcome(source, None, "failed", named)

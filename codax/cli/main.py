@@ -10,6 +10,8 @@ from codax.cli import convert, decode, download, encode, info
 
 COMMANDS = (encode, decode, convert, download, info)
 
+# What a command reports in one line; jax's own errors are RuntimeErrors.
+FAILURES = (ValueError, OSError, MemoryError, RuntimeError)
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("codax: interrupted; no file is half-written", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, OSError) as error:
+    except FAILURES as error:
         print(f"codax: {one_line(error)}", file=sys.stderr)
         return FAILED
 

@@ -1,5 +1,6 @@
 """Loading the model that --model names, or saying how to get it."""
 
+import os
 from typing import Any
 
 from codax.errors import CheckpointError
@@ -21,7 +22,7 @@ def config_of(name: str) -> Any:
     from codax.conversion import RELEASED, resolve_model
     from codax.modeling import model_class_of
 
-    if name in RELEASED:
+    if name in RELEASED and not os.path.isdir(name):
         return preset_config(name)
     try:
         resolved = resolve_model(name)

@@ -49,7 +49,8 @@ class AudioCodec:
     """A codec for files: `encode` reads, resamples, normalises and codes, `decode` goes back.
 
     A file gets back its sampling rate, its channels, its exact length, and with DAC its loudness
-    and the balance between its channels. Codes are those of the whole clip, however long.
+    and the balance between its channels. Codes are those of the whole clip, however long; memory
+    does not grow with it, but for EnCodec's models that code a clip in one piece (24 and 32 kHz).
     """
 
     def __init__(self, model: FlaxDacModel | FlaxEncodecModel, model_name: str | None = None):

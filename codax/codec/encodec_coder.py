@@ -96,6 +96,8 @@ class EncodecCoder:
                 if self.config.normalize
                 else "scales are given, which this model does not have"
             )
+        if not clip.padding or clip.chunk_frames != clip.num_frames:
+            raise FormatError("codes come in chunks of descript's, which EnCodec does not have")
         if self.config.segmenting is not None:
             scales = [None] * len(clip.codes) if clip.scales is None else clip.scales
             frames = self._checked_frames(clip)

@@ -14,9 +14,7 @@ from codax.modeling.modeling_flax_encodec_lm import EncodecLm
 
 # torch divides some sums among its threads, and the encodec package runs on as many as the writer's
 # machine had cores: so its bits depend on that.
-TORCH_ENGINES = tuple(
-    partial(torch_probabilities, num_threads=count) for count in (None, 1, 2, 4, 8, 16)
-)
+TORCH_ENGINES = tuple(partial(torch_probabilities, num_threads=count) for count in (1, 2, 4, 8, 16))
 
 
 def language_model(path: str | os.PathLike | None = None) -> Probabilities:
@@ -45,8 +43,10 @@ def read_compressed(source: Source, lm_path: str | os.PathLike | None = None) ->
         for engine in TORCH_ENGINES:
             try:
                 return read_clip(content, _loading(lm_path, engine))
-            except CodaxError:  # astray again, or no torch
+            except AstrayError:
                 continue
+            except CodaxError:  # no torch
+                break
         raise error
 
 

@@ -245,7 +245,8 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
         if self.segmenting is None or self.segmentation == "original":
             return num_samples
         length, stride = self.segmenting
-        return (-(-num_samples // stride) - 1) * stride + length
+        steps = -(-num_samples // stride)
+        return (steps > 0) * ((steps - 1) * stride + length)
 
     @property
     def receptive_field(self) -> int:

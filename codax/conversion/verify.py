@@ -187,7 +187,7 @@ def _test_signal(config: Any, seconds: float, seed: int) -> np.ndarray:
     num_frames = max(1, round(seconds * config.sampling_rate / config.hop_length))
     segmenting = getattr(config, "segmenting", None)
     if segmenting is not None:
-        num_frames = min(num_frames, segmenting.stride // config.hop_length)
+        num_frames = max(1, min(num_frames, segmenting.stride // config.hop_length))
     num_samples = num_frames * config.hop_length
     channels = getattr(config, "audio_channels", 1)
     frequencies = np.geomspace(20, 0.45 * config.sampling_rate, num_samples)

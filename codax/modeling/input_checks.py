@@ -55,6 +55,8 @@ def checked_codes(audio_codes: Any, axes: str, most: int, size: int) -> jax.Arra
 
 def checked_counts(name: str, counts: Any, batch: int) -> np.ndarray:
     """Whole numbers: one, or one for each item, [batch]; `ValueError` for anything else."""
+    if isinstance(counts, Tracer):
+        raise ValueError(f"{name} is traced, but decides shapes: give padding_mask or num_frames")
     given = np.asarray(counts)
     if not np.issubdtype(given.dtype, np.integer) or given.shape not in ((), (batch,)):
         raise ValueError(f"{name}={counts!r} must be an integer, or {batch} of them, for each item")

@@ -158,7 +158,7 @@ def _mean_over_item(signal, lengths):
     if lengths is None:
         return jnp.mean(jnp.mean(signal, axis=2, keepdims=True), axis=1, keepdims=True)
     sums = jnp.sum(without_rest(signal, lengths).mean(axis=2), axis=1)
-    return (sums / jnp.maximum(lengths, 1))[:, None, None]
+    return (sums / jnp.maximum(lengths, 1).astype(jnp.float32))[:, None, None]
 
 
 class FlaxSnake(nn.Module):

@@ -203,7 +203,7 @@ def _volume(segments, lengths):
     if lengths is None:
         power = jnp.mean(squares, axis=1)
     else:
-        power = jnp.sum(squares, axis=1) / jnp.maximum(lengths, 1)
+        power = jnp.sum(squares, axis=1) / jnp.maximum(lengths, 1).astype(jnp.float32)
     return (jnp.sqrt(power) + 1e-8)[:, None]
 
 
@@ -244,15 +244,17 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         input_values,
         padding_mask=None,
         bandwidth: float | None = None,
-        params: dict | None = None,
         return_dict: bool | None = None,
-    ) -> FlaxEncodecEncoderOutput:
+        params: dict | None = None,
+    ) -> FlaxEncodecEncoderOutput | tuple:
         """Encode audio.
 
         input_values: float [B, C, T] at `config.sampling_rate`, C `config.audio_channels`
         padding_mask: [B, T] or [B, C, T], 1 where a clip is and 0 after it, as the feature
             extractor gives; None where all clips have T samples
         bandwidth: kbps, one of `config.target_bandwidths`; the lowest by default, as transformers
+
+        return_dict: False gives (audio_codes, audio_scales, last_frame_pad_length), as transformers
 
         Raises `ValueError` for another shape or dtype, a mask that is no such mask, or a bandwidth
         that the model does not have, listing those it has.
@@ -268,7 +270,9 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             last_frame_pad_length=self._pad_frames(coded, encoded.codes.shape),
             num_samples=jnp.asarray(coded),
         )
-        return self._as(output, return_dict)
+        if self._wants_dict(return_dict):
+            return output
+        return output.audio_codes, output.audio_scales, output.last_frame_pad_length
 
     def decode(
         self,
@@ -388,13 +392,12 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         """`FlaxEncodecEncoderOutput.last_frame_pad_length` of clips of int [B] samples."""
         count, _, _, size = shape
         frames = self.module.frames_of(covered, count)
-        missing = (size - frames).sum(axis=0)
-        if isinstance(missing, Tracer):
-            return missing
         # Segments before the last may lack a frame as well; the count is of those after the last.
         num_segments = (frames > 0).sum(axis=0)
-        last = np.take_along_axis(frames, np.maximum(num_segments - 1, 0)[None], axis=0)[0]
-        missing = (count - num_segments) * size + np.where(num_segments > 0, size - last, 0)
+        is_last = np.arange(1, count + 1)[:, None] == num_segments
+        missing = (count - num_segments) * size + (is_last * (size - frames)).sum(axis=0)
+        if isinstance(missing, Tracer):
+            return missing
         return int(missing[0]) if (missing == missing[0]).all() else missing.astype(np.int32)
 
     def _extent(

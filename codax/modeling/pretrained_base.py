@@ -112,8 +112,10 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
 
     def _as(self, output: ModelOutput, return_dict: bool | None) -> Any:
         """An output as its dataclass, or as a tuple where that is what the caller wants."""
-        wants_dict = self.config.return_dict if return_dict is None else return_dict
-        return output if wants_dict else output.to_tuple()
+        return output if self._wants_dict(return_dict) else output.to_tuple()
+
+    def _wants_dict(self, return_dict: bool | None) -> bool:
+        return self.config.return_dict if return_dict is None else return_dict
 
     @classmethod
     def from_pretrained(

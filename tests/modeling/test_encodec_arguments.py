@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import ShapeDtypeStruct
 
+from codax.configuration import EncodecConfig
 from codax.modeling import FlaxEncodecModel
 from codax.modeling.modeling_flax_encodec import FlaxEncodecEncoderOutput
 from tests.tiny_encodec import HOP_LENGTH, MONO, SEGMENT, STEREO, STRIDE, noise, tiny_encodec
@@ -155,7 +156,7 @@ def test_clip_in_a_batch_says_how_many_of_its_samples_and_frames_there_are(encod
 
 
 def test_without_a_mask_the_padding_of_the_last_segment_is_one_number(encodec_stereo, audio):
-    encoded = encodec_stereo.encode(audio)
+    encoded = encodec_stereo.encode(audio, bandwidth=9.6)
     assert encoded.last_frame_pad_length == 15
     assert isinstance(encoded.last_frame_pad_length, int)
     assert encoded.num_samples.tolist() == [STEREO_SAMPLES] * 2
@@ -196,22 +197,31 @@ def test_every_way_to_tell_the_lengths_decodes_the_same(encodec_stereo, encoded,
         np.testing.assert_array_equal(audio[1, :, :SHORTER], decoded[1, :, :SHORTER])
 
 
-def test_calling_is_encoding_and_decoding(encodec_stereo, audio, mask, encoded, decoded):
-    output = encodec_stereo(audio, mask, bandwidth=9.6)
+def test_calling_is_encoding_and_decoding(encodec_mono):
+    audio = noise(2, 1, MONO_SAMPLES)
+    encoded = encodec_mono.encode(audio)
+    decoded = encodec_mono.decode(encoded.audio_codes).audio_values
+    output = encodec_mono(audio)
     np.testing.assert_array_equal(output.audio_codes, encoded.audio_codes)
     # Compiled as one program, which sums in another order.
-    np.testing.assert_allclose(output.audio_values, decoded, atol=1e-5)
+    np.testing.assert_allclose(output.audio_values, decoded[..., :MONO_SAMPLES], atol=1e-5)
 
 
-def test_outputs_may_be_tuples(encodec_mono):
-    audio = noise(2, 1, MONO_SAMPLES)
-    codes, pad_length, num_samples = encodec_mono.encode(audio, return_dict=False)
-    assert (pad_length, num_samples.tolist()) == (0, [MONO_SAMPLES] * 2)
+def test_outputs_may_be_tuples_as_torch_gives_them(encodec_mono, encodec_stereo, audio, encoded):
+    codes, scales, pad_length = encodec_mono.encode(noise(2, 1, MONO_SAMPLES), return_dict=False)
+    assert (codes.shape, scales, pad_length) == ((1, 2, 1, 13), None, 0)
     (values,) = encodec_mono.decode(codes, return_dict=False)
     assert values.shape == (2, 1, 130)
-    config = type(encodec_mono.config)(**MONO, return_dict=False)
-    plain = FlaxEncodecModel(config, _do_init=False)
-    assert isinstance(plain.encode(audio, params=encodec_mono.params), tuple)
+    codes, scales, pad_length = encodec_stereo.encode(audio, bandwidth=9.6, return_dict=False)
+    np.testing.assert_allclose(scales[:, 0], encoded.audio_scales[:, 0], rtol=1e-6)
+    assert pad_length == 15
+
+
+def test_return_dict_of_the_configuration_is_the_default(encodec_mono):
+    plain = FlaxEncodecModel(EncodecConfig(**MONO, return_dict=False), _do_init=False)
+    audio, params = noise(2, 1, MONO_SAMPLES), encodec_mono.params
+    assert isinstance(plain.encode(audio, params=params), tuple)
+    assert plain.encode(audio, params=params, return_dict=True).audio_codes.shape == (1, 2, 1, 13)
 
 
 def test_scales_may_be_the_list_that_torch_gives(encodec_stereo, encoded, decoded):
@@ -436,16 +446,16 @@ def test_model_without_weights_says_that_it_has_none(encodec_mono):
 # --- both ways to cut segments -------------------------------------------------------------------
 
 
-def test_segments_of_transformers_are_one_more_and_hold_the_silence_after_a_clip():
+def test_segments_of_transformers_hold_the_silence_after_a_clip(
+    encodec_stereo, audio, mask, encoded
+):
     model = tiny_encodec(STEREO, segmentation="transformers")
-    length = 2 * STRIDE + SEGMENT  # what its extractor pads 1000 samples to
-    mask = np.arange(length) < np.array([[STEREO_SAMPLES]])
-    audio = noise(1, 2, length)
-    encoded = model.encode(audio, mask)
-    assert encoded.audio_codes.shape == (4, 1, 1, 40)
-    assert encoded.num_samples.tolist() == [length]
-    assert encoded.last_frame_pad_length == 40 - 3
-    silent = model.encode(np.where(mask[:, None], audio, 0), mask)
-    np.testing.assert_array_equal(encoded.audio_codes, silent.audio_codes)
-    audio = model.decode(encoded.audio_codes, encoded.audio_scales, mask).audio_values
-    assert audio.shape == (1, 2, length)
+    output = model.encode(audio, mask, bandwidth=9.6)
+    # 400 samples make two segments of the original, one of which is short. In transformers the
+    # second is whole, and a third follows; the batch has room for 24 of its samples.
+    assert output.num_samples.tolist() == [STEREO_SAMPLES, STRIDE + SEGMENT]
+    assert output.last_frame_pad_length.tolist() == [15, 40 - 3]
+    np.testing.assert_array_equal(output.audio_codes[:, 0], encoded.audio_codes[:, 0])
+    np.testing.assert_array_equal(output.audio_codes[0, 1], encoded.audio_codes[0, 1])
+    silent = encodec_stereo.encode(np.where(mask[:, None], audio, 0), bandwidth=9.6)
+    np.testing.assert_array_equal(output.audio_codes[:2, 1], silent.audio_codes[:2, 1])
