@@ -4,10 +4,14 @@ import argparse
 import json
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codax.cli import jobs
 from codax.cli.models import config_of
 from codax.errors import CodaxError
+
+if TYPE_CHECKING:
+    from codax.formats import EcdcHeader
 
 ALWAYS = ("input_db",)  # told even where a file has none
 
@@ -41,8 +45,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _facts_of_file(path: str) -> dict:
-    from codax.formats import EncodedAudio
+    from codax.formats import EncodedAudio, read_ecdc_header
 
+    if Path(path).suffix.lower() == ".ecdc" and (header := read_ecdc_header(path)).with_lm:
+        return _facts_of_header(path, header)
     encoded = EncodedAudio.load(path)
     num_bytes = Path(path).stat().st_size
     facts = {
@@ -60,6 +66,25 @@ def _facts_of_file(path: str) -> dict:
         "model": encoded.model,
     }
     return {name: value for name, value in facts.items() if value is not None or name in ALWAYS}
+
+
+def _facts_of_header(path: str, header: "EcdcHeader") -> dict:
+    """Of a file whose codes only its language model could read."""
+    num_bytes = Path(path).stat().st_size
+    duration_s = header.num_samples / header.model.sampling_rate
+    return {
+        "file": path,
+        "duration_s": duration_s,
+        "sampling_rate": header.model.sampling_rate,
+        "channels": header.model.channels,
+        "codebooks": header.num_codebooks,
+        "frames": sum(header.segment_frames),
+        "segments": len(header.segment_frames),
+        "language_model": True,
+        "bytes": num_bytes,
+        "file_bitrate": 8 * num_bytes / duration_s,
+        "model": header.name,
+    }
 
 
 def _facts_of_model(name: str) -> dict:

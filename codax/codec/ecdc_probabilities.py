@@ -6,8 +6,8 @@ from functools import partial
 import jax
 import numpy as np
 
-from codax.errors import CodaxError, FormatError
-from codax.formats.ecdc_file import NextProbabilities, Probabilities
+from codax.errors import CodaxError
+from codax.formats import NextProbabilities, Probabilities
 from codax.modeling.modeling_flax_encodec_lm import (
     NO_CODE,
     EncodecLm,
@@ -32,13 +32,7 @@ def ecdc_probabilities(lm: EncodecLm) -> Probabilities:
     initial_state = _initial_state(module, params)
 
     def start(model: str, num_codebooks: int) -> NextProbabilities:
-        if model != lm.model:
-            raise FormatError(f"m is {model}, but the language model given is for {lm.model}")
-        if num_codebooks > lm.architecture.num_codebooks:
-            raise FormatError(
-                f"nc is {num_codebooks}, but the language model given knows "
-                f"{lm.architecture.num_codebooks} codebooks"
-            )
+        lm.check_codes_of(model, num_codebooks)
         state, frame = initial_state, 0
 
         def step(previous: np.ndarray | None) -> np.ndarray:

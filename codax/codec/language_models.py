@@ -7,9 +7,15 @@ from functools import cache, partial
 from codax.codec.ecdc_probabilities import ecdc_probabilities
 from codax.conversion import load_encodec_lm, released_encodec_lm, torch_probabilities
 from codax.errors import CodaxError
-from codax.formats import AstrayError, EncodedAudio, Probabilities, read_clip
-from codax.formats.ecdc_file import NextProbabilities
-from codax.formats.file_content import Source, content_of
+from codax.formats import (
+    AstrayError,
+    EncodedAudio,
+    NextProbabilities,
+    Probabilities,
+    Source,
+    content_of,
+    read_clip,
+)
 from codax.modeling.modeling_flax_encodec_lm import EncodecLm
 
 # torch divides some sums among its threads, and the encodec package runs on as many as the writer's

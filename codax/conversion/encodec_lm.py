@@ -55,6 +55,8 @@ def released_encodec_lm(
     """
     name = model.replace("encodec_", "encodec_lm_")
     folder = converted_folder(name)
+    if (folder / LM_SAFETENSORS).is_file() and not force_download:
+        return load_encodec_lm(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{name}.lock")):
         if force_download or not (folder / LM_SAFETENSORS).is_file():

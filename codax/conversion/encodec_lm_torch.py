@@ -17,8 +17,7 @@ import numpy as np
 
 from codax.configuration.config_fields import require_positive_int
 from codax.configuration.configuration_encodec_lm import EncodecLmArchitecture
-from codax.errors import FormatError
-from codax.formats.ecdc_file import NextProbabilities, Probabilities
+from codax.formats import NextProbabilities, Probabilities
 from codax.modeling.modeling_flax_encodec_lm import LONGEST_PERIOD, NO_CODE, EncodecLm
 from codax.modeling.torch_layout import params_to_torch
 from codax.modeling.weight_table import encodec_lm_weight_rules
@@ -47,7 +46,7 @@ def torch_probabilities(lm: EncodecLm, *, num_threads: int | None = None) -> Pro
     network = _network(lm)
 
     def start(model: str, num_codebooks: int) -> NextProbabilities:
-        _require_fitting(lm, model, num_codebooks)
+        lm.check_codes_of(model, num_codebooks)
         return _Stream(network, lm.architecture, num_codebooks, num_threads).step
 
     return start
@@ -164,13 +163,3 @@ def _network(lm: EncodecLm) -> Any:
     state = {name: torch.tensor(weight) for name, weight in weights.items()}
     network.load_state_dict(state, assign=True)
     return network.eval()
-
-
-def _require_fitting(lm: EncodecLm, model: str, num_codebooks: int) -> None:
-    if model != lm.model:
-        raise FormatError(f"m is {model}, but the language model given is for {lm.model}")
-    if num_codebooks > lm.architecture.num_codebooks:
-        raise FormatError(
-            f"nc is {num_codebooks}, but the language model given knows "
-            f"{lm.architecture.num_codebooks} codebooks"
-        )

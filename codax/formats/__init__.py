@@ -3,21 +3,35 @@
 from codax.formats.arithmetic_coding import AstrayError
 from codax.formats.containers import read_clip
 from codax.formats.dac_file import dac_bytes, read_dac, write_dac
-from codax.formats.ecdc_file import Probabilities, ecdc_bytes, read_ecdc, write_ecdc
+from codax.formats.ecdc_file import (
+    EcdcHeader,
+    NextProbabilities,
+    Probabilities,
+    ecdc_bytes,
+    read_ecdc,
+    read_ecdc_header,
+    write_ecdc,
+)
 from codax.formats.encoded_audio import EncodedAudio
+from codax.formats.file_content import Source, content_of
 from codax.formats.packed_file import codax_bytes, read_codax, write_codax
 
 __all__ = [
     "AstrayError",
+    "EcdcHeader",
     "EncodedAudio",
+    "NextProbabilities",
     "Probabilities",
+    "Source",
     "codax_bytes",
+    "content_of",
     "dac_bytes",
     "ecdc_bytes",
     "read_clip",
     "read_codax",
     "read_dac",
     "read_ecdc",
+    "read_ecdc_header",
     "write_codax",
     "write_dac",
     "write_ecdc",

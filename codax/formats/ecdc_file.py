@@ -107,6 +107,24 @@ ECDC_MODELS = {
 }
 
 
+class EcdcHeader(NamedTuple):
+    """What a file says of itself.
+
+    name: of the codec's model, one of the `ECDC_MODELS`
+    with_lm: whether a language model is needed to read the codes
+    """
+
+    name: str
+    model: EcdcModel
+    num_samples: int
+    num_codebooks: int
+    with_lm: bool
+
+    @property
+    def segment_frames(self) -> tuple[int, ...]:
+        return tuple(self.model.segment_frames(self.num_samples))
+
+
 def read_ecdc(source: Source, probabilities: Probabilities | None = None) -> EncodedAudio:
     """Read an `.ecdc` file by path, from its bytes or from an open binary file.
 
@@ -117,6 +135,14 @@ def read_ecdc(source: Source, probabilities: Probabilities | None = None) -> Enc
     through; `OSError` for one that cannot be opened.
     """
     return read_named(source, lambda content: parse_ecdc(content, probabilities))
+
+
+def read_ecdc_header(source: Source) -> EcdcHeader:
+    """What an `.ecdc` file holds, without its codes, and so without a language model.
+
+    Raises as `read_ecdc` does, for what the header and the length of the file tell.
+    """
+    return read_named(source, lambda content: _read_header(content)[0])
 
 
 def write_ecdc(
@@ -168,7 +194,6 @@ def ecdc_bytes(encoded: EncodedAudio, probabilities: Probabilities | None = None
 def parse_ecdc(content: bytes, probabilities: Probabilities | None = None) -> EncodedAudio:
     """`read_ecdc` of the file's bytes; errors do not name the file."""
     header, position = _read_header(content)
-    _check_length(header, len(content) - position)
     read_codes = _codes_reader(header, probabilities)
     model = header.model
     segments, scales = [], []
@@ -192,20 +217,12 @@ def parse_ecdc(content: bytes, probabilities: Probabilities | None = None) -> En
     )
 
 
-class _Header(NamedTuple):
-    name: str
-    model: EcdcModel
-    num_samples: int
-    num_codebooks: int
-    with_lm: bool
-
-
 # Bytes of the file, a position in them, the number of frames F -> codes int32 [F, K], the position
 # behind them.
 _CodesReader = Callable[[bytes, int, int], tuple[np.ndarray, int]]
 
 
-def _read_header(content: bytes) -> tuple[_Header, int]:
+def _read_header(content: bytes) -> tuple[EcdcHeader, int]:
     """-> the header, and the position of the byte behind it."""
     if len(content) < _PREAMBLE.size:
         raise FormatError(f"has {len(content)} bytes, allowed: {_PREAMBLE.size} and more")
@@ -219,10 +236,12 @@ def _read_header(content: bytes) -> tuple[_Header, int]:
         raise FormatError(
             f"claims a header of {length} bytes, allowed: up to {MAX_JSON_BYTES}, within the file"
         )
-    return _checked_header(content[_PREAMBLE.size : stop]), stop
+    header = _checked_header(content[_PREAMBLE.size : stop])
+    _check_length(header, len(content) - stop)
+    return header, stop
 
 
-def _checked_header(text: bytes) -> _Header:
+def _checked_header(text: bytes) -> EcdcHeader:
     fields = read_json_object(text, "the header")
     fields = dict_of(fields, "the header", required={"m", "al", "nc", "lm"})
     name, num_samples, num_codebooks, with_lm = (fields[key] for key in ("m", "al", "nc", "lm"))
@@ -235,10 +254,10 @@ def _checked_header(text: bytes) -> _Header:
         raise FormatError(f"nc is {shown(num_codebooks)}, allowed: 1 to {model.max_codebooks}")
     if type(with_lm) is not bool:
         raise FormatError(f"lm is {shown(with_lm)}, allowed: true or false")
-    return _Header(name, model, num_samples, num_codebooks, with_lm)
+    return EcdcHeader(name, model, num_samples, num_codebooks, with_lm)
 
 
-def _check_length(header: _Header, num_bytes: int) -> None:
+def _check_length(header: EcdcHeader, num_bytes: int) -> None:
     """Refuse more samples than `num_bytes` bytes of codes can hold, before anything is allocated.
 
     The bound is the format's: a language model that is never surprised takes 2^-12.5 bits a code.
@@ -264,7 +283,7 @@ def _read_scale(content: bytes, position: int) -> tuple[float, int]:
     return _SCALE.unpack_from(content, position)[0], stop
 
 
-def _codes_reader(header: _Header, probabilities: Probabilities | None) -> _CodesReader:
+def _codes_reader(header: EcdcHeader, probabilities: Probabilities | None) -> _CodesReader:
     if not header.with_lm:
         return partial(_read_packed, header)
     if probabilities is None:
@@ -276,7 +295,7 @@ def _codes_reader(header: _Header, probabilities: Probabilities | None) -> _Code
 
 
 def _read_packed(
-    header: _Header, content: bytes, position: int, num_frames: int
+    header: EcdcHeader, content: bytes, position: int, num_frames: int
 ) -> tuple[np.ndarray, int]:
     num_codes, bits = num_frames * header.num_codebooks, header.model.bits
     stop = position + packed_length(num_codes, bits)
@@ -285,7 +304,7 @@ def _read_packed(
 
 
 def _read_coded(
-    header: _Header, probabilities: Probabilities, content: bytes, position: int, num_frames: int
+    header: EcdcHeader, probabilities: Probabilities, content: bytes, position: int, num_frames: int
 ) -> tuple[np.ndarray, int]:
     """The length is not stored: the codes tell where they end."""
     step = probabilities(header.name, header.num_codebooks)

@@ -3,7 +3,6 @@
 Kernels are plain (weight norm is folded); training reparametrises them from outside.
 """
 
-import math
 from typing import ClassVar
 
 import flax.linen as nn
@@ -22,25 +21,11 @@ from codax.configuration.conv_geometry import (
     convolutions,
 )
 
+from .activations import elu, sin_squared
 from .conv_padding import needs_own_padding, pad_for, without_rest
 from .lstm import FlaxLstm
 
 FEATURES_LAST = ("NWC", "WIO", "NWC")
-
-# pi/2 to 60 bits, in parts short enough that a multiple of the first two is exact in float32.
-HALF_PI_PARTS = (
-    float.fromhex("0x1.92p+0"),
-    float.fromhex("0x1.fbp-12"),
-    float.fromhex("0x1.5110b4p-22"),
-)
-# sin(r) / r as a polynomial in r^2, highest power first: least squares with the largest deviation
-# evened out (3.1e-9) on [-pi/4, pi/4].
-SIN_COEFFICIENTS = (
-    -0.0001950402197621393,
-    0.00833203687493422,
-    -0.16666650699197194,
-    0.9999999969263413,
-)
 
 
 def uniform_by_fan_in(key, shape, fan_in, dtype=jnp.float32):
@@ -174,29 +159,6 @@ class FlaxSnake(nn.Module):
         return (signal + sin_squared(alpha * signal) / (alpha + 1e-9)).astype(hidden.dtype)
 
 
-def sin_squared(angle):
-    """sin(angle)^2 of float32 [...], within [0, 1].
-
-    For angles up to 10,000 to 1.5e-7, on average to 1.7e-8, a little better than with jnp.sin; far
-    beyond, where float32 angles are more than a turn apart, it means as little as jnp.sin's does.
-
-    With jnp.sin, Snake takes a fifth of a CPU's time in DAC; this form is bound by memory alone,
-    10 to 20 times as fast. The angle is reduced to [-pi/4, pi/4] by a multiple of pi/2, split into
-    three parts so that nothing is lost (Cody and Waite); a polynomial fitted to sin to 3e-9 takes
-    over there, and odd multiples turn sin^2 into 1 - sin^2.
-    """
-    quarter_turns = jnp.round(angle * (2 / math.pi))
-    for part in HALF_PI_PARTS:
-        angle = angle - quarter_turns * part
-    square = angle * angle
-    polynomial, *coefficients = SIN_COEFFICIENTS
-    for coefficient in coefficients:
-        polynomial = polynomial * square + coefficient
-    sine = angle * polynomial
-    is_odd = quarter_turns != 2 * jnp.floor(quarter_turns / 2)
-    return jnp.clip(jnp.where(is_odd, 1 - sine * sine, sine * sine), 0, 1)
-
-
 class FlaxLayers(nn.Module):
     """Runs layers in sequence, and adds the input where they are residual."""
 
@@ -244,7 +206,7 @@ class FlaxLayers(nn.Module):
             case Tanh():
                 return jnp.tanh(hidden)
             case Elu():
-                return jax.nn.elu(hidden)
+                return elu(hidden.astype(jnp.float32)).astype(hidden.dtype)
 
 
 def _crop_centre(hidden, length: int):

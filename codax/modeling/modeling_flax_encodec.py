@@ -338,10 +338,29 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         input_values,
         padding_mask=None,
         bandwidth: float | None = None,
-        params: dict | None = None,
+        audio_codes=None,
+        audio_scales=None,
         return_dict: bool | None = None,
+        last_frame_pad_length: Any = 0,
+        params: dict | None = None,
     ) -> FlaxEncodecOutput:
-        """Encode and decode: [B, C, T] -> codes [S, B, K, F] and audio [B, C, T]."""
+        """Encode and decode: [B, C, T] -> codes [S, B, K, F] and audio [B, C, T].
+
+        Where `audio_codes` are given, they are decoded instead, as by `decode` with what else is
+        given, and `input_values` tells no more than T.
+        """
+        if audio_codes is not None:
+            decoded = self.decode(
+                audio_codes,
+                audio_scales,
+                padding_mask,
+                return_dict=True,
+                last_frame_pad_length=last_frame_pad_length,
+                params=params,
+            )
+            values = decoded.audio_values[..., : np.shape(input_values)[-1]]
+            output = FlaxEncodecOutput(audio_codes=jnp.asarray(audio_codes), audio_values=values)
+            return self._as(output, return_dict)
         audio, coded, lengths = self._checked_clips(input_values, padding_mask)
         levels = self.config.checked_quantizers(bandwidth)
         encoded, decoded = self._apply(

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from codax.configuration.configuration_encodec_lm import EncodecLmArchitecture
+from codax.errors import FormatError
 
 NO_CODE = -1
 """In place of the codes before the first frame."""
@@ -32,6 +33,16 @@ class EncodecLm:
     model: str
     architecture: EncodecLmArchitecture
     params: Mapping
+
+    def check_codes_of(self, model: str, num_codebooks: int) -> None:
+        """Raise `FormatError` for a file whose codes, by its header, are not of this kind."""
+        if model != self.model:
+            raise FormatError(f"m is {model}, but the language model given is for {self.model}")
+        if num_codebooks > self.architecture.num_codebooks:
+            raise FormatError(
+                f"nc is {num_codebooks}, but the language model given knows "
+                f"{self.architecture.num_codebooks} codebooks"
+            )
 
 
 class LmState(NamedTuple):

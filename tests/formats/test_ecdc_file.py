@@ -15,7 +15,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from codax.errors import FormatError
-from codax.formats import EncodedAudio, ecdc_bytes, file_content, read_ecdc, write_ecdc
+from codax.formats import (
+    EncodedAudio,
+    ecdc_bytes,
+    file_content,
+    read_ecdc,
+    read_ecdc_header,
+    write_ecdc,
+)
 from codax.formats.ecdc_file import ECDC_MODELS
 from tests.reference import peers
 
@@ -176,6 +183,21 @@ def test_a_file_without_a_language_model_does_not_ask_for_one():
     clip = clip_24khz()
     assert read_ecdc(ecdc_bytes(clip), probabilities=None) == clip
     assert read_ecdc(ecdc_bytes(clip), lambda *_: pytest.fail("asked")) == clip
+
+
+@pytest.mark.parametrize("probabilities", [None, PREDICTOR], ids=["plain", "language model"])
+def test_the_header_is_read_without_the_language_model(probabilities):
+    header = read_ecdc_header(ecdc_bytes(clip_48khz(48001, 3), probabilities))
+    assert header.name == "encodec_48khz"
+    assert header.model is ECDC_MODELS["encodec_48khz"]
+    assert (header.num_samples, header.num_codebooks) == (48001, 3)
+    assert header.segment_frames == (150, 2)
+    assert header.with_lm == (probabilities is not None)
+
+
+def test_a_header_that_claims_more_than_the_file_holds_is_refused():
+    with pytest.raises(FormatError, match="al is 321"):
+        read_ecdc_header(with_header(bytes(3), al=321))
 
 
 def test_a_path_its_bytes_and_an_open_file_read_the_same(tmp_path):

@@ -459,3 +459,22 @@ def test_segments_of_transformers_hold_the_silence_after_a_clip(
     np.testing.assert_array_equal(output.audio_codes[0, 1], encoded.audio_codes[0, 1])
     silent = encodec_stereo.encode(np.where(mask[:, None], audio, 0), bandwidth=9.6)
     np.testing.assert_array_equal(output.audio_codes[:2, 1], silent.audio_codes[:2, 1])
+
+
+# --- calling with codes --------------------------------------------------------------------------
+
+
+def test_calling_with_codes_decodes_them_as_long_as_the_audio(encodec_mono):
+    audio = noise(2, 1, MONO_SAMPLES)
+    codes = encodec_mono.encode(audio).audio_codes
+    output = encodec_mono(audio, audio_codes=codes)
+    np.testing.assert_array_equal(output.audio_codes, codes)
+    expected = encodec_mono.decode(codes).audio_values[..., :MONO_SAMPLES]
+    np.testing.assert_array_equal(output.audio_values, expected)
+
+
+def test_calling_with_codes_takes_scales_and_mask(encodec_stereo, audio, mask, encoded, decoded):
+    output = encodec_stereo(
+        audio, mask, audio_codes=encoded.audio_codes, audio_scales=encoded.audio_scales
+    )
+    np.testing.assert_array_equal(output.audio_values, decoded)
