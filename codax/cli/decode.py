@@ -60,5 +60,6 @@ def run(options: argparse.Namespace) -> int:
 def _suffix(options: argparse.Namespace) -> str:
     if options.format:
         return f".{options.format}"
-    given = options.output.suffix.lower() if options.output else ""
+    given = "" if options.output is None or options.output.is_dir() else options.output.suffix
+    given = given.lower()
     return given if given in jobs.AUDIO_OUTPUTS else ".wav"

@@ -1,6 +1,7 @@
 """`codax encode`: audio files to compressed files."""
 
 import argparse
+import os
 
 from codax.cli import jobs
 from codax.cli.models import load_codec, model_type_of
@@ -59,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
         raise CodaxError(f"--lm is for .ecdc files (--format ecdc), not {suffix}")
     if options.lm_weights and not options.lm:
         raise CodaxError("--lm-weights are used with --lm")
+    if options.lm_weights and not os.path.exists(options.lm_weights):
+        raise CodaxError(f"--lm-weights {options.lm_weights}: there is no such file")
     if suffix == ".dac" and model_type_of(options.model) != "dac":
         raise CodaxError(f"model {options.model}: only DAC's codes go into .dac files")
     planned, unreadable = jobs.plan(
@@ -95,7 +98,8 @@ def run(options: argparse.Namespace) -> int:
 def _suffix(options: argparse.Namespace) -> str:
     if options.format:
         return jobs.CODED_FORMATS[options.format]
-    given = options.output.suffix.lower() if options.output else ""
+    given = "" if options.output is None or options.output.is_dir() else options.output.suffix
+    given = given.lower()
     if given in jobs.CODED_SUFFIXES:
         return given
     return jobs.CODED_FORMATS["dac" if model_type_of(options.model) == "dac" else "packed"]

@@ -14,6 +14,7 @@ from codax.files import atomic_path
 # What is written for each suffix: 16 bits where the format has a choice, as players expect.
 OUTPUT_SUBTYPES = {".wav": "PCM_16", ".flac": "PCM_16", ".ogg": "VORBIS", ".mp3": "MPEG_LAYER_III"}
 
+UNCLIPPED_SUBTYPES = ("FLOAT", "DOUBLE")
 
 SAMPLES_AT_ONCE = 2**16
 
@@ -39,6 +40,7 @@ class Audio:
 
     def without_clipping(self, peak: float = 0.99) -> "Audio":
         """Turned down, all channels alike, until no sample exceeds `peak`; or as it is."""
+        self._require_finite()
         largest = float(np.abs(self.samples).max(initial=0.0))
         if largest <= peak:
             return self
@@ -51,9 +53,11 @@ class Audio:
         ("FLOAT", "PCM_24"); by default `OUTPUT_SUBTYPES`, 16-bit PCM for .wav and .flac.
 
         Raises `AudioError` for a suffix, subtype, rate or number of channels that the format does
-        not have, `OSError` where the file cannot be written.
+        not have and for samples that are NaN or infinite, `OSError` where the file cannot be
+        written.
         """
         path = Path(path)
+        self._require_finite(f"{path}: ")
         suffix = path.suffix.lower()
         if suffix not in OUTPUT_SUBTYPES:
             raise AudioError(f"{path}: audio is written as {', '.join(OUTPUT_SUBTYPES)}")
@@ -65,11 +69,17 @@ class Audio:
             temporary.write_bytes(content)
         return path
 
+    def _require_finite(self, prefix: str = "") -> None:
+        if not np.isfinite(self.samples).all():
+            raise AudioError(f"{prefix}there are samples that are no finite numbers")
+
     def _file_content(self, file_format: str, subtype: str) -> bytes:
         """The audio file in memory: libsndfile does not tell of a disk that is full.
 
-        In pieces, since its Vorbis encoder puts as much on the stack as it is given at once.
+        In pieces, since its Vorbis encoder puts as much on the stack as it is given at once; and
+        clipped here, since its MP3 encoder ends the process for samples of 1e10 and beyond.
         """
+        clips = subtype not in UNCLIPPED_SUBTYPES
         buffer = io.BytesIO()
         with soundfile.SoundFile(
             buffer,
@@ -80,5 +90,6 @@ class Audio:
             format=file_format,
         ) as file:
             for start in range(0, self.num_samples, SAMPLES_AT_ONCE):
-                file.write(self.samples[:, start : start + SAMPLES_AT_ONCE].T)
+                piece = self.samples[:, start : start + SAMPLES_AT_ONCE].T
+                file.write(piece.clip(-1, 1) if clips else piece)
         return buffer.getvalue()

@@ -209,9 +209,9 @@ def _restore_loudness(
     """Bring samples [C, T] to the loudness that was measured before encoding, in LUFS."""
     if input_db is None:
         return samples
-    if isinstance(input_db, tuple):  # a file whose channels were normalised one by one
-        pairs = zip(samples, input_db, strict=True)
-        restored = [_restore_loudness(one[None], sampling_rate, db) for one, db in pairs]
+    if isinstance(input_db, tuple):  # a file whose streams were normalised one by one
+        pairs = zip(np.split(samples, len(input_db)), input_db, strict=True)
+        restored = [_restore_loudness(stream, sampling_rate, db) for stream, db in pairs]
         return np.concatenate(restored)
     gain = gain_to_loudness(measure_loudness(samples, sampling_rate), input_db)
     return (samples * gain).astype(np.float32)

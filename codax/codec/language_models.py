@@ -13,8 +13,8 @@ from codax.formats import (
     NextProbabilities,
     Probabilities,
     Source,
-    content_of,
-    read_clip,
+    clip_parser,
+    read_named,
 )
 from codax.modeling.modeling_flax_encodec_lm import EncodecLm
 
@@ -41,19 +41,22 @@ def read_compressed(source: Source, lm_path: str | os.PathLike | None = None) ->
 
     Raises as `read_ecdc` and `load_encodec_lm` do.
     """
-    name = source if isinstance(source, str | os.PathLike) else None
-    content = source if name is not None else content_of(source)
-    try:
-        return read_clip(content, language_model(lm_path))
-    except AstrayError as error:
-        for engine in TORCH_ENGINES:
-            try:
-                return read_clip(content, _loading(lm_path, engine))
-            except AstrayError:
-                continue
-            except CodaxError:  # no torch
-                break
-        raise error
+    parse = clip_parser(source)
+
+    def parse_with_any(content: bytes) -> EncodedAudio:
+        try:
+            return parse(content, language_model(lm_path))
+        except AstrayError as error:
+            for engine in TORCH_ENGINES:
+                try:
+                    return parse(content, _loading(lm_path, engine))
+                except AstrayError:
+                    continue
+                except CodaxError:  # no torch
+                    break
+            raise error
+
+    return read_named(source, parse_with_any)
 
 
 def _loading(

@@ -25,6 +25,15 @@ from .torch_files import as_arrays, import_torch
 MOST_YAML = 2**20  # characters; a configuration has some 20,000
 MOST_DEPTH = 32  # of nested entries, and of references to other entries
 
+# What PyYAML raises for text that is none, and for tags whose value is none of their kind.
+YAML_FAULTS = (
+    yaml.YAMLError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -129,7 +138,7 @@ def _settings(given: Any, source: str) -> dict:
             raise CheckpointError(f"{source}: its xp.cfg is too long to be a configuration")
         try:
             given = yaml.load(given, _WithoutAliases)  # a SafeLoader
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
+        except YAML_FAULTS as error:
             raise CheckpointError(f"{source}: its xp.cfg is no YAML: {error!r}") from error
     else:
         given = _plain(given, source)
@@ -188,11 +197,24 @@ class _Settings:
         if depth > MOST_DEPTH:
             raise CheckpointError(f"{self.source}: xp.cfg refers to itself at {path}")
         value: Any = self.entries
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        if isinstance(value, str) and (reference := REFERENCE.fullmatch(value)):
-            return self._find(reference[1], depth + 1)
-        return value
+        names = path.split(".")
+        for index, name in enumerate(names):
+            if value is None:
+                return None
+            if not isinstance(value, dict):
+                section = ".".join(names[:index])
+                raise CheckpointError(
+                    f"{self.source}: xp.cfg has {section}={shown(value)}, which is no mapping"
+                )
+            value = value.get(name)
+        if not isinstance(value, str) or not (reference := REFERENCE.fullmatch(value)):
+            return value
+        found = self._find(reference[1], depth + 1)
+        if found is None:
+            raise CheckpointError(
+                f"{self.source}: xp.cfg has {path}={shown(value)}, which refers to nothing"
+            )
+        return found
 
 
 def _config_from(settings: _Settings) -> EncodecConfig:
@@ -203,6 +225,7 @@ def _config_from(settings: _Settings) -> EncodecConfig:
     settings.require("seanet.activation_params.alpha", 1.0)
     settings.require("seanet.disable_norm_outer_blocks", 0)
     settings.require("seanet.decoder.final_activation")
+    settings.require("seanet.norm_params", {})
     for network, known in (("encoder", ()), ("decoder", ("trim_right_ratio", "final_activation"))):
         overrides = settings.get(f"seanet.{network}", dict, {})
         others = [
@@ -217,7 +240,7 @@ def _config_from(settings: _Settings) -> EncodecConfig:
             )
     sampling_rate = settings.get("encodec.sample_rate", int, settings.get("sample_rate", int, 0))
     if sampling_rate < 1:
-        raise CheckpointError(f"{settings.source}: xp.cfg has sample_rate={sampling_rate}")
+        raise CheckpointError(f"{settings.source}: xp.cfg has sample_rate={shown(sampling_rate)}")
     ratios = settings.get("seanet.ratios", list, [8, 5, 4, 2])
     if not all(isinstance(ratio, int) for ratio in ratios):
         raise CheckpointError(f"{settings.source}: xp.cfg has seanet.ratios that are no integers")
@@ -248,6 +271,8 @@ def _config_from(settings: _Settings) -> EncodecConfig:
             codebook_size=size,
             use_conv_shortcut=not settings.get("seanet.true_skip", bool, True),
         )
+    except CheckpointError:
+        raise
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
         raise CheckpointError(
             f"{settings.source}: xp.cfg is not that of an EnCodec: {error}"

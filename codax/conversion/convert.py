@@ -1,5 +1,6 @@
 """Weights in any layout -> a folder that codax and torch's transformers both load."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,10 @@ def convert_to_audiocraft(
     config, params = _load(str(source))
     package = audiocraft_package(config, params)
     path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    torch.save(package, content)  # to a full disk it would raise RuntimeError
     with atomic_path(path) as temporary:
-        torch.save(package, temporary)
+        temporary.write_bytes(content.getbuffer())
     return path
 
 
@@ -124,6 +127,7 @@ def _load_pickled_folder(folder: Path) -> tuple[Any, dict]:
     state = read_torch_file(path)
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: holds a {type(state).__name__} instead of a state dict")
+    model_class._correct_config(config, state, str(path))
     rules = model_class.weight_rules(config)
     return config, params_from_torch(rules, as_arrays(state, str(path)), str(path))
 
@@ -133,6 +137,8 @@ def _load_released(name: str) -> tuple[Any, dict]:
     path = download_original(name)
     config, params = load_original(path)
     expected = preset_config(name)
+    if config.model_type == expected.model_type == "encodec":
+        expected.pad_mode = config.pad_mode  # of the 32 kHz model there are files with either
     if (config.architecture, config.sampling_rate) != (
         expected.architecture,
         expected.sampling_rate,

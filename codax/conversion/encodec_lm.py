@@ -53,6 +53,10 @@ def released_encodec_lm(
     From codax's cache; the first time its original is downloaded and converted, which needs torch.
     Raises as `download_original` and `load_encodec_lm` do.
     """
+    if model not in ENCODEC_LMS:
+        raise CheckpointError(
+            f"{model!r} has no language model; those that have are {', '.join(ENCODEC_LMS)}"
+        )
     name = model.replace("encodec_", "encodec_lm_")
     folder = converted_folder(name)
     if (folder / LM_SAFETENSORS).is_file() and not force_download:

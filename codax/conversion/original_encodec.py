@@ -10,12 +10,14 @@ from codax.modeling.torch_layout import params_from_torch
 from .keys_encodec import original_encodec_rules
 from .torch_files import as_arrays
 
-FIRST_BIAS = "encoder.model.0.conv.conv.bias"
+CODEBOOKS = "quantizer.vq.layers."
 
 
 def is_encodec(content: Any) -> bool:
     """Whether a torch file's content is an EnCodec's state dict."""
-    return isinstance(content, Mapping) and FIRST_BIAS in content
+    return isinstance(content, Mapping) and any(
+        isinstance(key, str) and key.startswith(CODEBOOKS) for key in content
+    )
 
 
 def load_encodec(content: Mapping, source: str) -> tuple[EncodecConfig, dict]:

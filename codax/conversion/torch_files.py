@@ -58,7 +58,9 @@ def _reason(error: Exception) -> str:
     asked_for = re.search(r"GLOBAL (\S+)", str(error))
     if asked_for:
         return f"refused: it asks for {asked_for[1]}, and codax reads tensors and plain values only"
-    detail = "" if isinstance(error, pickle.UnpicklingError) else f": {error}".split("\n")[0]
+    # torch's own words may recommend `weights_only=False`.
+    is_unfit = isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error)
+    detail = "" if is_unfit else f": {error}".split("\n")[0]
     return f"damaged, or not a file of torch.save ({type(error).__name__}{detail})"
 
 
@@ -81,6 +83,8 @@ def as_arrays(state: Mapping, source: str) -> dict[str, np.ndarray]:
 def _as_array(tensor: Any) -> np.ndarray | None:
     torch = import_torch()
     try:
+        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            return None  # a stride of 0: a small file could ask for any amount of memory
         if tensor.dtype == torch.bfloat16:  # unknown to NumPy itself
             return tensor.detach().view(torch.int16).numpy().view(jnp.bfloat16)
         return tensor.detach().numpy()

@@ -18,19 +18,24 @@ from .resampling import resample
 _MAX_INTERLEAVED_CHANNELS = 8  # [T, C] with so few columns is taken for channels last
 
 
-def as_clips(raw_audio: ArrayLike | Sequence[ArrayLike]) -> list[np.ndarray]:
-    """Check and convert: one clip or a list of clips -> float32 [C, T] each."""
+def as_clips(
+    raw_audio: ArrayLike | Sequence[ArrayLike], channels: int | None = None
+) -> list[np.ndarray]:
+    """Check and convert: one clip or a list of clips -> float32 [C, T] each.
+
+    channels: that the model takes; a clip of so many rows is channels first, however short it is
+    """
     if not isinstance(raw_audio, list | tuple):
-        return [_as_clip(raw_audio, "raw_audio")]
+        return [_as_clip(raw_audio, "raw_audio", channels)]
     if not raw_audio:
         raise AudioError("raw_audio is empty: there is no clip in it")
     first = raw_audio[0]
     if not isinstance(first, list | tuple) and getattr(first, "ndim", 0) == 0:
-        return [_as_clip(raw_audio, "raw_audio")]
-    return [_as_clip(clip, f"raw_audio[{index}]") for index, clip in enumerate(raw_audio)]
+        return [_as_clip(raw_audio, "raw_audio", channels)]
+    return [_as_clip(clip, f"raw_audio[{index}]", channels) for index, clip in enumerate(raw_audio)]
 
 
-def _as_clip(audio: Any, name: str) -> np.ndarray:
+def _as_clip(audio: Any, name: str, channels: int | None) -> np.ndarray:
     """Convert one clip [T] or [C, T] -> float32 [C, T]."""
     samples = as_float_audio(audio, name)
     if samples.ndim == 1:
@@ -41,7 +46,8 @@ def _as_clip(audio: Any, name: str) -> np.ndarray:
             "[channels, num_samples]; several clips go into a list"
         )
     num_rows, num_columns = samples.shape
-    if 1 <= num_columns <= _MAX_INTERLEAVED_CHANNELS and num_rows > num_columns:
+    is_narrow = 1 <= num_columns <= _MAX_INTERLEAVED_CHANNELS and num_rows > num_columns
+    if is_narrow and num_rows != channels:
         raise AudioError(
             f"{name}: shape {samples.shape} looks like channels last; "
             f"transpose it (audio.T) to [channels, num_samples]: {samples.T.shape}"
@@ -102,6 +108,21 @@ def positive_integer(name: str, value: Any) -> int:
     if integer < 1 or isinstance(value, bool):
         raise AudioError(f"{name} is {value!r}; it must be a positive integer")
     return integer
+
+
+def require_segments(
+    chunk_length_s: float | None, overlap: float | None, sampling_rate: int
+) -> None:
+    """Raise `AudioError` for segments shorter than a sample, or that overlap by all of it."""
+    is_given = chunk_length_s is not None
+    if is_given and not (_is_number(chunk_length_s) and chunk_length_s * sampling_rate >= 1):
+        raise AudioError(f"chunk_length_s is {chunk_length_s!r}; it must be a sample or longer")
+    if overlap is not None and not (_is_number(overlap) and 0 <= overlap < 1):
+        raise AudioError(f"overlap is {overlap!r}; it must be a number from 0 to less than 1")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def loudness_target(loudness: float | None) -> float | None:

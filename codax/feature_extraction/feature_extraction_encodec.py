@@ -9,6 +9,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.models.encodec.feature_extraction_encodec import (
     EncodecFeatureExtractor as TransformersEncodecFeatureExtractor,
 )
+from transformers.utils import logging
 from transformers.utils.generic import PaddingStrategy, TensorType
 
 from codax.errors import AudioError
@@ -20,8 +21,11 @@ from .clips import (
     loudness_target,
     padding_strategy,
     positive_integer,
+    require_segments,
     with_channel_counts,
 )
+
+logger = logging.get_logger(__name__)
 
 
 class _CodecConfig(Protocol):
@@ -78,6 +82,7 @@ class EncodecFeatureExtractor(TransformersEncodecFeatureExtractor):
             overlap=overlap,  # pyright: ignore[reportArgumentType]
             **kwargs,
         )
+        require_segments(chunk_length_s, overlap, sampling_rate)
         self.resample = resample
         self.loudness = loudness_target(loudness)
         self.mix_channels = mix_channels
@@ -135,11 +140,20 @@ class EncodecFeatureExtractor(TransformersEncodecFeatureExtractor):
         `resample`, for a number of channels that the model does not take without `mix_channels`,
         and where `max_length` is missing or a clip is longer.
         """
+        if sampling_rate is None:
+            logger.warning(
+                f"sampling_rate is not given: the audio is taken to be at {self.sampling_rate} Hz"
+            )
         may_resample = self.resample if resample is None else resample
         target_lufs = self.loudness if loudness is None else loudness_target(loudness)
         may_mix = self.mix_channels if mix_channels is None else mix_channels
 
-        clips = at_rate(as_clips(raw_audio), sampling_rate, self.sampling_rate, may_resample)
+        clips = at_rate(
+            as_clips(raw_audio, channels=self.feature_size if self.feature_size > 1 else None),
+            sampling_rate,
+            self.sampling_rate,
+            may_resample,
+        )
         if target_lufs is not None:
             clips = [at_loudness(clip, self.sampling_rate, target_lufs) for clip in clips]
         if may_mix:
@@ -161,9 +175,10 @@ class EncodecFeatureExtractor(TransformersEncodecFeatureExtractor):
         if self.feature_size == 1:
             return [channel[None] for channel in clip]
         if len(clip) != self.feature_size:
+            way_out = "; mix_channels=True converts it" if len(clip) == 1 else ""
             raise AudioError(
                 f"raw_audio[{index}] has {len(clip)} channels, but the model takes "
-                f"{self.feature_size}; mix_channels=True converts it"
+                f"{self.feature_size}{way_out}"
             )
         return [clip]
 
@@ -184,17 +199,15 @@ class EncodecFeatureExtractor(TransformersEncodecFeatureExtractor):
         return (-(-longest // self.chunk_stride) - 1) * self.chunk_stride + self.chunk_length
 
     def _padded(self, items: list[np.ndarray], length: int) -> dict[str, Any]:
-        mask = np.zeros((len(items), length), np.int32)
-        for row, item in zip(mask, items, strict=True):
-            row[: item.shape[1]] = 1
-        padded = [
-            np.pad(
-                item,
-                ((0, 0), (0, length - item.shape[1])),
-                constant_values=self.padding_value,
-            )
-            for item in items
-        ]
+        is_left = self.padding_side == "left"
+
+        def pad(array: np.ndarray, value: float) -> np.ndarray:
+            missing = length - array.shape[-1]
+            widths = [(0, 0)] * (array.ndim - 1) + [(missing, 0) if is_left else (0, missing)]
+            return np.pad(array, widths, constant_values=value)
+
+        mask = np.stack([pad(np.ones(item.shape[1], np.int32), 0) for item in items])
+        padded = [pad(item, self.padding_value) for item in items]
         return {"input_values": padded, "padding_mask": mask}
 
 

@@ -1,7 +1,7 @@
 """File formats for compressed audio: bytes <-> `EncodedAudio`, never a model."""
 
 from codax.formats.arithmetic_coding import AstrayError
-from codax.formats.containers import read_clip
+from codax.formats.containers import clip_parser, read_clip
 from codax.formats.dac_file import dac_bytes, read_dac, write_dac
 from codax.formats.ecdc_file import (
     EcdcHeader,
@@ -13,7 +13,7 @@ from codax.formats.ecdc_file import (
     write_ecdc,
 )
 from codax.formats.encoded_audio import EncodedAudio
-from codax.formats.file_content import Source, content_of
+from codax.formats.file_content import Source, read_named
 from codax.formats.packed_file import codax_bytes, read_codax, write_codax
 
 __all__ = [
@@ -23,8 +23,8 @@ __all__ = [
     "NextProbabilities",
     "Probabilities",
     "Source",
+    "clip_parser",
     "codax_bytes",
-    "content_of",
     "dac_bytes",
     "ecdc_bytes",
     "read_clip",
@@ -32,6 +32,7 @@ __all__ = [
     "read_dac",
     "read_ecdc",
     "read_ecdc_header",
+    "read_named",
     "write_codax",
     "write_dac",
     "write_ecdc",

@@ -51,12 +51,18 @@ def read_clip(source: Source, probabilities: Probabilities | None = None) -> Enc
     Raises `FormatError` for an unknown suffix or a damaged file, `OSError` where the file cannot be
     read.
     """
+    parse = clip_parser(source)
+    return read_named(source, lambda content: parse(content, probabilities))
+
+
+def clip_parser(source: Source) -> Callable[[bytes, Probabilities | None], EncodedAudio]:
+    """What reads the bytes of `source`, as `read_clip` does; errors do not name the file."""
     by_suffix = container_of(source) if isinstance(source, str | os.PathLike) else None
 
-    def parse(content: bytes) -> EncodedAudio:
+    def parse(content: bytes, probabilities: Probabilities | None) -> EncodedAudio:
         container = by_suffix or container_of_bytes(content)
         if container is CONTAINERS[".ecdc"]:
             return parse_ecdc(content, probabilities)
         return container.parse(content)
 
-    return read_named(source, parse)
+    return parse

@@ -11,6 +11,8 @@ SHOWN_CHARACTERS = 60
 
 def shown(value: object) -> str:
     """`value` for an error message: one short line, cheap to make whatever the file holds."""
+    if isinstance(value, int) and value.bit_length() > 3 * SHOWN_CHARACTERS:
+        return f"an integer of {value.bit_length()} bits"
     if isinstance(value, str | bytes):
         value = value[: SHOWN_CHARACTERS + 1]
     elif value is not None and not isinstance(value, int | float):

@@ -147,7 +147,8 @@ def _fold(gain: np.ndarray, direction: np.ndarray) -> np.ndarray:
     a convolution and the input channel of a transposed one.
     """
     direction = direction.astype(np.float64)
-    norm = np.linalg.norm(direction.reshape(len(direction), -1), axis=1).reshape(gain.shape)
+    norm = np.linalg.norm(direction.reshape(len(direction), -1), axis=1)
+    norm = norm.astype(np.float32).reshape(gain.shape)
     with np.errstate(invalid="ignore"):
         return (gain * (direction / norm)).astype(np.float32)
 
