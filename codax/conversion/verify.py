@@ -4,9 +4,11 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from transformers.utils import logging
 
@@ -129,9 +131,18 @@ class _EncodecSide:
         self.codes = np.asarray(encoded.audio_codes)[0, 0]
         self._scales = encoded.audio_scales
         scale = 1 if self._scales is None else np.asarray(self._scales)[0, 0]
-        samples = np.swapaxes(audio / scale, 1, 2)
-        encoder = model.module.bind({"params": model.params}).encoder
-        self._latents = np.asarray(encoder(samples), np.float64)[0]
+        self._samples = np.swapaxes(audio / scale, 1, 2)
+
+    @cached_property
+    def _latents(self) -> np.ndarray:
+        """[F, D], for the margins of codes that differ."""
+        module = self.model.module
+
+        @jax.jit
+        def encode(params, samples):
+            return module.bind({"params": params}).encoder(samples)
+
+        return np.asarray(encode(self.model.params, self._samples), np.float64)[0]
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         return np.asarray(self.model.decode(codes[None, None], self._scales).audio_values)

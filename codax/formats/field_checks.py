@@ -7,11 +7,13 @@ from typing import Any
 from codax.errors import FormatError
 
 SHOWN_CHARACTERS = 60
+MOST_BITS = 14_000
+"""Of integers that are shown by their digits: Python refuses to make more than 4300 of them."""
 
 
 def shown(value: object) -> str:
     """`value` for an error message: one short line, cheap to make whatever the file holds."""
-    if isinstance(value, int) and value.bit_length() > 3 * SHOWN_CHARACTERS:
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
         return f"an integer of {value.bit_length()} bits"
     if isinstance(value, str | bytes):
         value = value[: SHOWN_CHARACTERS + 1]
