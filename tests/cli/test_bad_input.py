@@ -41,6 +41,7 @@ M4A = b"\0\0\0\x20ftypM4A \0\0\0\0M4A mp42isom\0\0\0\0"
         ("six.wav", wav_bytes(np.zeros((99, 6))), "1 to 5 channels"),
         ("song.dac.txt", b"no suffix of audio", "no audio format that can be read"),
     ],
+    ids=lambda value: "content" if isinstance(value, bytes) else value,
 )
 @pytest.mark.parametrize("options", [(), ("-o", "out"), ("-o", "new.dac")])
 def test_what_is_no_audio_is_refused_by_name(coding, name, content, reason, options):
