@@ -89,16 +89,18 @@ class ArithmeticEncoder:
     def push(self, symbols: np.ndarray, cumulative: np.ndarray) -> None:
         """Code K symbols, int [K], with the `quantized_cdf` of each, int64 [K, N].
 
-        Raises `FormatError` where `encodec` fails too: in one of 2^37 cases or so, and where
-        rounding gave the last symbol a share that the interval does not have.
+        Raises `FormatError` where `encodec` fails too: in one of 2^37 cases or so; and where
+        rounding gave the last symbol a share that reaches beyond the interval, of which `encodec`
+        writes what it may not be able to read.
         """
         each = np.arange(len(symbols))
         stops = cumulative[each, symbols]
         starts = np.where(symbols > 0, cumulative[each, symbols - 1], 0)
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
             self._interval.append_bits(self._interval.missing_bits())
+            highest = self._interval.high
             self._interval.narrow(start, stop)
-            if not self._interval.is_codable:
+            if not self._interval.is_codable or self._interval.high > highest:
                 raise FormatError("the codes cannot be written in this arithmetic code")
             self._write(*self._interval.take_common_prefix())
 
