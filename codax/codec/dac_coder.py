@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 
 from codax.codec.coding import Coded, fit_length
-from codax.codec.windows import windows
 from codax.errors import FormatError
 from codax.formats import EncodedAudio
 from codax.modeling import FlaxDacModel
+from codax.modeling.windows import windows
 
 WINDOW_S = 20.0
 """Seconds of audio that go through the network at once: memory stays bounded for any length."""

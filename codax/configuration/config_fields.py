@@ -4,7 +4,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from transformers import PretrainedConfig
 
@@ -12,10 +12,33 @@ from transformers import PretrainedConfig
 MOST_CODEBOOKS = 1024
 MOST_RATIOS = 16
 MOST_HOP_LENGTH = 2**31
+LONGEST_CHUNK_S = 1e6
+
+CHUNK_MODES = ("overlap_average", "exact", "mean")
+
+
+class DecodeChunks(NamedTuple):
+    """How to decode in chunks of `frames` frames; see `CodecConfig.decode_chunks`."""
+
+    frames: int
+    overlap: float
+    mode: str
 
 
 class CodecConfig(PretrainedConfig):
     """Mixed into transformers' own configuration of a codec, before it.
+
+    Its fields, which a model's methods take for one call as well:
+
+    decode_chunk_length_s: seconds of audio that are decoded at a time, on which memory depends;
+        None or 0: a clip is decoded as a whole
+    decode_overlap: the fraction of a chunk that it shares with the next, from 0 to less than 1
+    decode_chunk_mode: "overlap_average": the overlapping audio is averaged, but for what is next to
+        the inner end of a chunk and so not exact; "exact": chunks come with all the frames that
+        they depend on, so that nothing changes, and the overlap is as long as it must be; "mean":
+        as hance-ai's descript-audio-codec repositories, all of the overlap averaged with equal
+        weights
+    encode_chunk_length_s: seconds of audio that are encoded at a time; codes do not depend on it
 
     presets: the fields of the released models, by name.
     derived_fields: what a config.json may state although it follows from `ratios_field`.
@@ -24,6 +47,56 @@ class CodecConfig(PretrainedConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     derived_fields: ClassVar[tuple[str, ...]] = ()
     ratios_field: ClassVar[str]
+
+    decode_chunk_length_s: float | None
+    decode_overlap: float
+    decode_chunk_mode: str
+    encode_chunk_length_s: float | None
+
+    def __init__(
+        self,
+        decode_chunk_length_s: float | None = None,
+        decode_overlap: float = 0.1,
+        decode_chunk_mode: str = "overlap_average",
+        encode_chunk_length_s: float | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.decode_chunk_length_s = decode_chunk_length_s
+        self.decode_overlap = decode_overlap
+        self.decode_chunk_mode = decode_chunk_mode
+        self.encode_chunk_length_s = encode_chunk_length_s
+
+    def decode_chunks(
+        self,
+        chunk_length_s: float | None = None,
+        overlap: float | None = None,
+        mode: str | None = None,
+    ) -> DecodeChunks | None:
+        """The chunks of one call, whose arguments stand in for the fields; None for a whole clip.
+
+        Raises `ValueError` naming the value that is none, and what is allowed.
+        """
+        if chunk_length_s is None:
+            chunk_length_s = self.decode_chunk_length_s
+        overlap = self.decode_overlap if overlap is None else overlap
+        mode = self.decode_chunk_mode if mode is None else mode
+        require_chunk_length("decode_chunk_length_s", chunk_length_s)
+        require_overlap("decode_overlap", overlap)
+        require_choice("decode_chunk_mode", mode, CHUNK_MODES)
+        if not chunk_length_s:
+            return None
+        return DecodeChunks(self._frames_of(chunk_length_s), overlap, mode)
+
+    def encode_chunk_frames(self, chunk_length_s: float | None = None) -> int | None:
+        """Frames that are encoded at a time, likewise; None for a whole clip."""
+        if chunk_length_s is None:
+            chunk_length_s = self.encode_chunk_length_s
+        require_chunk_length("encode_chunk_length_s", chunk_length_s)
+        return self._frames_of(chunk_length_s) if chunk_length_s else None
+
+    def _frames_of(self, length_s: float) -> int:
+        return max(1, round(length_s * self.sampling_rate / self.hop_length))
 
     @classmethod
     def preset(cls, name: str):
@@ -70,7 +143,8 @@ class CodecConfig(PretrainedConfig):
 
     def validate(self) -> None:
         """Raise `ValueError` for the first field whose value no such model can have."""
-        raise NotImplementedError
+        self.decode_chunks()
+        self.encode_chunk_frames()
 
 
 def is_int(value: object) -> bool:
@@ -103,6 +177,19 @@ def require_number(field: str, value: Any, largest: float, smallest: float = 0.0
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not smallest <= value <= largest:
         raise ValueError(f"{field}={value!r} must be a number from {smallest:g} to {largest:g}")
+
+
+def require_chunk_length(field: str, value: Any) -> None:
+    """Raise `ValueError` naming the field unless it is None, 0 or a number of seconds."""
+    if value is not None:
+        require_number(field, value, LONGEST_CHUNK_S)
+
+
+def require_overlap(field: str, value: Any) -> None:
+    """Raise `ValueError` naming the field unless it is a fraction that leaves something new."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < 1:
+        raise ValueError(f"{field}={value!r} must be a number from 0 to less than 1")
 
 
 def require_power_of_two(field: str, value: int) -> None:

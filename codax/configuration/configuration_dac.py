@@ -139,6 +139,7 @@ class DacConfig(CodecConfig, TransformersDacConfig):
             ("codebook_loss_weight", sys.float_info.max),
         ):
             require_number(field, getattr(self, field), largest)
+        super().validate()
 
     def _ignore_if_stated_otherwise(self, stated: dict) -> None:
         """Derived facts may be stated in a config.json; the ratios decide, and a conflict is told.

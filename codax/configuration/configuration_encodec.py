@@ -138,6 +138,7 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
             raise ValueError(f"compress={self.compress} must be at most num_filters")
         self._validate_bandwidths()
         self._validate_segments()
+        super().validate()
 
     def _validate_bandwidths(self) -> None:
         bandwidths = self.target_bandwidths

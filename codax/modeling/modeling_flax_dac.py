@@ -9,11 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
+from jax.core import Tracer
 from transformers.utils import ModelOutput
 
+from codax.configuration.config_fields import DecodeChunks
 from codax.configuration.configuration_dac import DacArchitecture, DacConfig
 from codax.configuration.conv_geometry import output_length
 
+from .chunking import Chunking, take_frames
 from .input_checks import checked_audio, checked_codes
 from .layers import FlaxLayers
 from .pretrained_base import FlaxPreTrainedCodec
@@ -180,6 +183,9 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         return_dict: bool | None = None,
         padded: bool = True,
         num_samples: int | None = None,
+        chunk_length_s: float | None = None,
+        overlap: float | None = None,
+        chunk_mode: str | None = None,
     ) -> FlaxDacDecoderOutput:
         """Decode codes, or the quantized representation that `encode` gives (codes win).
 
@@ -190,6 +196,9 @@ class FlaxDacModel(FlaxPreTrainedCodec):
             descript-audio-codec decodes the chunks of a long file.
         num_samples: crop the audio, or fill it with zeros, to this length. By default it is
             `config.decoded_length(F)`: as the reference, 320 F - 8 for the 16 and 24 kHz models.
+        chunk_length_s, overlap, chunk_mode: instead of the configuration's decode_chunk_length_s,
+            decode_overlap and decode_chunk_mode (see `CodecConfig`). Audio decoded in chunks is on
+            the host, a NumPy array, and memory of the device does not depend on its length.
 
         Raises `ValueError` for other shapes or dtypes and for codes outside the codebook. Traced
         codes cannot be checked: those outside give NaN.
@@ -206,10 +215,35 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         num_frames = arrays[-1].shape[-1]
         if output_length(self.module.architecture.decoder_convs, num_frames, padded) < 1:
             raise ValueError(f"{num_frames} frames are too few to decode with padded={padded}")
-        output = self._apply("decode", params, *arrays, padded=padded)
+        chunks = self.config.decode_chunks(chunk_length_s, overlap, chunk_mode)
+        if chunks is None or chunks.frames >= num_frames or not padded:
+            output = self._apply("decode", params, *arrays, padded=padded)
+        else:
+            output = FlaxDacDecoderOutput(self._decode_chunks(arrays, chunks, params))
         if num_samples is not None:
             output = FlaxDacDecoderOutput(_fit_length(output.audio_values, num_samples))
         return self._as(output, return_dict)
+
+    def _decode_chunks(self, arrays: tuple, chunks: DecodeChunks, params: Any) -> Any:
+        """-> audio [B, T], of latents or codes [B, D or K, F]."""
+        hop_length, num_frames = self.config.hop_length, arrays[-1].shape[-1]
+        chunking = Chunking.of(chunks, self.config.decoder_context_frames)
+        is_traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((arrays, params)))
+        if not is_traced:
+            arrays = jax.tree.map(np.asarray, arrays)
+
+        def process(state, start, size):
+            pieces = [take_frames(array, start, size) for array in arrays]
+            audio = self._apply("decode", params, *pieces).audio_values
+            # All but the last must fill their frames: odd strides leave some short.
+            missing = 0 if chunking.is_mean else size * hop_length - audio.shape[-1]
+            return state, jnp.pad(audio, ((0, 0), (0, max(missing, 0))))
+
+        if is_traced:
+            audio = chunking.run_traced(process, num_frames, hop_length)
+        else:
+            audio = np.concatenate([*chunking.run(process, num_frames, hop_length)], axis=-1)
+        return audio[:, : self.config.decoded_length(num_frames)]
 
     def __call__(
         self,

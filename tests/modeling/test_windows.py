@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codax.codec.windows import Window, windows
+from codax.modeling.windows import Window, windows
 
 
 @st.composite

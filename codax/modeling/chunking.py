@@ -1,0 +1,150 @@
+"""Coding in chunks: how long they are, how they overlap, and how they become a whole again."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+
+from codax.configuration.config_fields import DecodeChunks
+
+from .windows import Window, joined, windows
+
+FADE_SHARE = 4
+"""Of an overlap that is too short to drop all corrupted frames, one in so many is averaged."""
+
+Process = Callable[[Any, Any, int], tuple[Any, Any]]
+"""(state, start, size) -> (state, what frames [start, start + size) give: an array [..., n], or a
+tree of arrays [..., n_i] with n_i proportional to each other)."""
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """A clip in chunks.
+
+    size: frames that go through the network at once
+    context: frames (left, right) at the inner ends of a chunk that are computed and dropped
+    overlap: frames that two neighbours both keep
+    is_mean: the overlap is averaged with equal weights, and the last chunks are as short as what is
+        left, as hance-ai's descript-audio-codec repositories do
+    """
+
+    size: int
+    context: tuple[int, int] = (0, 0)
+    overlap: int = 0
+    is_mean: bool = False
+
+    @classmethod
+    def of(cls, chunks: DecodeChunks, context: tuple[int, int]) -> "Chunking":
+        """As a configuration or call asks for; `context` is what the network depends on."""
+        overlap = min(round(chunks.overlap * chunks.frames), chunks.frames - 1)
+        match chunks.mode:
+            case "exact":
+                return cls.exact(chunks.frames, context)
+            case "mean":
+                return cls(chunks.frames, overlap=overlap, is_mean=True)
+        return cls.overlap_average(chunks.frames, overlap, context)
+
+    @classmethod
+    def exact(cls, frames: int, context: tuple[int, int]) -> "Chunking":
+        """So many new frames at a time, with all that they depend on: nothing changes by it."""
+        return cls(frames + sum(context), context)
+
+    @classmethod
+    def overlap_average(cls, frames: int, overlap: int, context: tuple[int, int]) -> "Chunking":
+        """Chunks of `frames` frames, of which neighbours share `overlap`.
+
+        Frames near the inner end of a chunk miss what `context` tells. If the overlap is as long,
+        all of them are dropped, and the rest of it is averaged: then nothing changes. In a shorter
+        one a quarter is averaged, and what is dropped is shared out as the context is.
+        """
+        left, right = context
+        if overlap < left + right:
+            dropped = overlap - -(-overlap // FADE_SHARE)
+            left = round(dropped * left / (left + right))
+            right = dropped - left
+        return cls(frames, (left, right), overlap - left - right)
+
+    def windows(self, num_frames: int) -> Iterator[Window]:
+        """The chunks of a clip."""
+        if not self.is_mean:
+            return windows(num_frames, self.size, self.context, self.overlap)
+        starts = range(0, num_frames, self.size - self.overlap)
+        spans = [(start, min(start + self.size, num_frames)) for start in starts]
+        return (Window(*span, *span) for span in spans)
+
+    def run(
+        self, process: Process, num_frames: int, units_per_frame: int, state: Any = None
+    ) -> Iterator[np.ndarray]:
+        """Run `process` over the chunks of a clip, and put what it gives together, on the host.
+
+        units_per_frame: n of an array [..., n] for a frame; what ends with the clip may have fewer
+            or more, which all count
+        -> arrays [..., n], one after the other, each as soon as it is final. The next chunk is
+        under way while one is fetched.
+        """
+
+        def results() -> Iterator[tuple[Window, Any]]:
+            carried = state
+            for window in self.windows(num_frames):
+                carried, result = process(carried, window.start, window.stop - window.start)
+                yield window, result
+
+        kept = (
+            self._kept(window, np.asarray(result), num_frames, units_per_frame)
+            for window, result in _one_ahead(results())
+        )
+        return joined(kept, self._fade(units_per_frame))
+
+    def run_traced(
+        self, process: Process, num_frames: int, units_per_frame: int, state: Any = None
+    ) -> jax.Array:
+        """`run` inside a caller's `jax.jit`: chunks of one size are one loop of the program."""
+        chunks = tuple(self.windows(num_frames))
+        size = chunks[0].stop - chunks[0].start
+        whole = [window for window in chunks if window.stop - window.start == size]
+        starts = jnp.array([window.start for window in whole])
+        state, stacked = lax.scan(lambda carry, start: process(carry, start, size), state, starts)
+        results = list(stacked)
+        for window in chunks[len(whole) :]:
+            state, result = process(state, window.start, window.stop - window.start)
+            results.append(result)
+        kept = (
+            self._kept(window, result, num_frames, units_per_frame)
+            for window, result in zip(chunks, results, strict=True)
+        )
+        return jnp.concatenate(list(joined(kept, self._fade(units_per_frame), jnp)), axis=-1)
+
+    def _kept(self, window: Window, result: Any, num_frames: int, units_per_frame: int) -> Any:
+        first = (window.keep_start - window.start) * units_per_frame
+        stop = (window.keep_stop - window.start) * units_per_frame
+        return result[..., first : None if window.stop == num_frames else stop]
+
+    def _fade(self, units_per_frame: int) -> np.ndarray:
+        """float32 [n], the weight of the later chunk where two overlap by n."""
+        length = self.overlap * units_per_frame
+        if self.is_mean:
+            return np.full(length, 0.5, np.float32)
+        return ((np.arange(length) + 0.5) / max(length, 1)).astype(np.float32)
+
+
+def take_frames(array: Any, start: Any, size: int) -> Any:
+    """array[..., start : start + size], where `start` may be traced; None stays None."""
+    if array is None:
+        return None
+    if isinstance(array, Tracer) or isinstance(start, Tracer):
+        return lax.dynamic_slice_in_dim(array, start, size, axis=-1)
+    return array[..., start : start + size]
+
+
+def _one_ahead(items: Iterator) -> Iterator:
+    """The same items, each given out once the next one has been made."""
+    before = next(items)
+    for item in items:
+        yield before
+        before = item
+    yield before
