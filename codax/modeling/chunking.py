@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from codax.configuration.config_fields import DecodeChunks
 
-from .windows import Window, joined, windows
+from .windows import Window, windows
 
 FADE_SHARE = 4
 """Of an overlap that is too short to drop all corrupted frames, one in so many is averaged."""
@@ -77,15 +77,14 @@ class Chunking:
         spans = [(start, min(start + self.size, num_frames)) for start in starts]
         return (Window(*span, *span) for span in spans)
 
-    def run(
-        self, process: Process, num_frames: int, units_per_frame: int, state: Any = None
-    ) -> Iterator[np.ndarray]:
-        """Run `process` over the chunks of a clip, and put what it gives together, on the host.
+    def kept(
+        self, process: Process, num_frames: int, units_per_frame: int = 1, state: Any = None
+    ) -> Iterator[Any]:
+        """Run `process` over the chunks of a clip -> what each keeps, on the host.
 
         units_per_frame: n of an array [..., n] for a frame; what ends with the clip may have fewer
             or more, which all count
-        -> arrays [..., n], one after the other, each as soon as it is final. The next chunk is
-        under way while one is fetched.
+        The next chunk is under way while one is fetched.
         """
 
         def results() -> Iterator[tuple[Window, Any]]:
@@ -94,37 +93,33 @@ class Chunking:
                 carried, result = process(carried, window.start, window.stop - window.start)
                 yield window, result
 
-        kept = (
-            self._kept(window, np.asarray(result), num_frames, units_per_frame)
-            for window, result in _one_ahead(results())
-        )
-        return joined(kept, self._fade(units_per_frame))
+        for window, result in _one_ahead(results()):
+            span = _span_kept(window, num_frames, units_per_frame)
+            yield jax.tree.map(lambda array, span=span: np.asarray(array)[..., span], result)
 
-    def run_traced(
-        self, process: Process, num_frames: int, units_per_frame: int, state: Any = None
-    ) -> jax.Array:
-        """`run` inside a caller's `jax.jit`: chunks of one size are one loop of the program."""
+    def kept_traced(
+        self, process: Process, num_frames: int, units_per_frame: int = 1, state: Any = None
+    ) -> list[Any]:
+        """`kept` inside a caller's `jax.jit`: chunks of one size are one loop of the program."""
         chunks = tuple(self.windows(num_frames))
         size = chunks[0].stop - chunks[0].start
         whole = [window for window in chunks if window.stop - window.start == size]
         starts = jnp.array([window.start for window in whole])
         state, stacked = lax.scan(lambda carry, start: process(carry, start, size), state, starts)
-        results = list(stacked)
+        results = [jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(len(whole))]
         for window in chunks[len(whole) :]:
             state, result = process(state, window.start, window.stop - window.start)
             results.append(result)
-        kept = (
-            self._kept(window, result, num_frames, units_per_frame)
-            for window, result in zip(chunks, results, strict=True)
-        )
-        return jnp.concatenate(list(joined(kept, self._fade(units_per_frame), jnp)), axis=-1)
+        return [
+            jax.tree.map(lambda array, span=span: array[..., span], result)
+            for span, result in zip(
+                (_span_kept(window, num_frames, units_per_frame) for window in chunks),
+                results,
+                strict=True,
+            )
+        ]
 
-    def _kept(self, window: Window, result: Any, num_frames: int, units_per_frame: int) -> Any:
-        first = (window.keep_start - window.start) * units_per_frame
-        stop = (window.keep_stop - window.start) * units_per_frame
-        return result[..., first : None if window.stop == num_frames else stop]
-
-    def _fade(self, units_per_frame: int) -> np.ndarray:
+    def fade(self, units_per_frame: int) -> np.ndarray:
         """float32 [n], the weight of the later chunk where two overlap by n."""
         length = self.overlap * units_per_frame
         if self.is_mean:
@@ -132,13 +127,25 @@ class Chunking:
         return ((np.arange(length) + 0.5) / max(length, 1)).astype(np.float32)
 
 
-def take_frames(array: Any, start: Any, size: int) -> Any:
+def is_traced(*trees: Any) -> bool:
+    """Whether anything is inside a caller's `jax.jit`, where nothing can be brought to the host."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def take_span(array: Any, start: Any, size: int) -> Any:
     """array[..., start : start + size], where `start` may be traced; None stays None."""
     if array is None:
         return None
     if isinstance(array, Tracer) or isinstance(start, Tracer):
         return lax.dynamic_slice_in_dim(array, start, size, axis=-1)
     return array[..., start : start + size]
+
+
+def _span_kept(window: Window, num_frames: int, units_per_frame: int) -> slice:
+    """What a window keeps of its result."""
+    first = (window.keep_start - window.start) * units_per_frame
+    stop = (window.keep_stop - window.start) * units_per_frame
+    return slice(first, None if window.stop == num_frames else stop)
 
 
 def _one_ahead(items: Iterator) -> Iterator:

@@ -9,19 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-from jax.core import Tracer
 from transformers.utils import ModelOutput
 
 from codax.configuration.config_fields import DecodeChunks
 from codax.configuration.configuration_dac import DacArchitecture, DacConfig
 from codax.configuration.conv_geometry import output_length
 
-from .chunking import Chunking, take_frames
+from .chunking import Chunking, is_traced, take_span
 from .input_checks import checked_audio, checked_codes
 from .layers import FlaxLayers
 from .pretrained_base import FlaxPreTrainedCodec
 from .quantizer import FlaxResidualVectorQuantizer
 from .weight_table import WeightRule, dac_weight_rules
+from .windows import joined
 
 # A ModelOutput may leave fields out; those of a model's own outputs never are.
 _UNSET: Any = None
@@ -156,6 +156,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         n_quantizers: int | None = None,
         params: dict | None = None,
         return_dict: bool | None = None,
+        chunk_length_s: float | None = None,
     ) -> FlaxDacEncoderOutput:
         """Encode audio.
 
@@ -163,17 +164,63 @@ class FlaxDacModel(FlaxPreTrainedCodec):
             reference's `encode`, this pads nothing, so the last T % hop_length samples may go
             uncoded. The feature extractor pads.
         n_quantizers: how many codebooks to use, 1 to `config.n_codebooks` (all of them by default)
+        chunk_length_s: instead of the configuration's encode_chunk_length_s. Codes do not depend on
+            it; the output is on the host then, in NumPy arrays, and memory of the device does not
+            depend on the length.
 
         Raises `ValueError` for another shape or dtype, too few samples for one frame, or a number
         of codebooks that the model does not have.
         """
-        output = self._apply(
-            "encode",
-            params,
-            self._checked_audio(input_values),
-            n_quantizers=self.config.checked_quantizers(n_quantizers),
-        )
+        audio = self._checked_audio(input_values)
+        levels = self.config.checked_quantizers(n_quantizers)
+        frames = self.config.encode_chunk_frames(chunk_length_s)
+        if frames is None or frames * self.config.hop_length >= audio.shape[-1]:
+            output = self._apply("encode", params, audio, n_quantizers=levels)
+        else:
+            output = self._encode_chunks(audio, levels, frames, params)
         return self._as(output, return_dict)
+
+    def _encode_chunks(
+        self, audio: Any, levels: int, frames: int, params: Any
+    ) -> FlaxDacEncoderOutput:
+        """Audio [B, 1, T] in chunks, all of which bring the samples that make no whole frame."""
+        hop_length = self.config.hop_length
+        num_frames, rest = divmod(audio.shape[-1], hop_length)
+        chunking = Chunking.exact(frames, self.config.encoder_context_frames)
+        traced = is_traced(audio, params)
+        audio = audio if traced else np.asarray(audio)
+
+        def process(state, start, size):
+            piece = take_span(audio, start * hop_length, size * hop_length + rest)
+            output = self._apply("encode", params, piece, n_quantizers=levels)
+            codes, latents = output.audio_codes, output.projected_latents
+            return state, (output.quantized_representation, codes, latents)
+
+        numpy, run = (jnp, chunking.kept_traced) if traced else (np, chunking.kept)
+        kept = zip(*run(process, num_frames), strict=True)
+        quantized, codes, latents = (numpy.concatenate(pieces, axis=-1) for pieces in kept)
+        return FlaxDacEncoderOutput(
+            loss=self._loss(codes, latents, params, numpy),
+            quantized_representation=quantized,
+            audio_codes=codes,
+            projected_latents=latents,
+        )
+
+    def _loss(self, codes: Any, latents: Any, params: Any, numpy: Any) -> Any:
+        """`FlaxDacEncoderOutput.loss` of what a whole clip was quantized to."""
+        weights = self.params if params is None else params
+        config, loss = self.config, 0.0
+        by_level = numpy.split(latents, codes.shape[1], axis=1)
+        for level, projected in enumerate(by_level):
+            codebook = weights["quantizer"][f"quantizers_{level}"]["codebook"]["embedding"]
+            codewords = numpy.asarray(codebook)[codes[:, level]].swapaxes(1, 2)
+            for weight, moved, target in (
+                (config.commitment_loss_weight, projected, codewords),
+                (config.codebook_loss_weight, codewords, projected),
+            ):
+                target = lax.stop_gradient(target) if numpy is jnp else target
+                loss = loss + weight * numpy.mean((moved - target) ** 2)
+        return numpy.asarray(loss, numpy.float32)
 
     def decode(
         self,
@@ -228,21 +275,20 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         """-> audio [B, T], of latents or codes [B, D or K, F]."""
         hop_length, num_frames = self.config.hop_length, arrays[-1].shape[-1]
         chunking = Chunking.of(chunks, self.config.decoder_context_frames)
-        is_traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((arrays, params)))
-        if not is_traced:
+        traced = is_traced(arrays, params)
+        if not traced:
             arrays = jax.tree.map(np.asarray, arrays)
 
         def process(state, start, size):
-            pieces = [take_frames(array, start, size) for array in arrays]
+            pieces = [take_span(array, start, size) for array in arrays]
             audio = self._apply("decode", params, *pieces).audio_values
             # All but the last must fill their frames: odd strides leave some short.
             missing = 0 if chunking.is_mean else size * hop_length - audio.shape[-1]
             return state, jnp.pad(audio, ((0, 0), (0, max(missing, 0))))
 
-        if is_traced:
-            audio = chunking.run_traced(process, num_frames, hop_length)
-        else:
-            audio = np.concatenate([*chunking.run(process, num_frames, hop_length)], axis=-1)
+        numpy, run = (jnp, chunking.kept_traced) if traced else (np, chunking.kept)
+        kept = run(process, num_frames, hop_length)
+        audio = numpy.concatenate([*joined(kept, chunking.fade(hop_length), numpy)], axis=-1)
         return audio[:, : self.config.decoded_length(num_frames)]
 
     def __call__(
