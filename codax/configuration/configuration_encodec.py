@@ -21,7 +21,9 @@ from .conv_geometry import (
     Group,
     Layer,
     Lstm,
+    context_frames,
     convolutions,
+    named_layers,
     receptive_field,
 )
 
@@ -250,9 +252,40 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
         return (steps > 0) * ((steps - 1) * stride + length)
 
     @property
+    def encoder_context(self) -> "ContextFrames":
+        """What a chunk of audio needs beside it for exact codes inside it."""
+        return _context(self.architecture.encoder)
+
+    @property
+    def decoder_context(self) -> "ContextFrames":
+        """What a chunk of codes needs beside it for exact audio inside it."""
+        return _context(self.architecture.decoder)
+
+    @property
     def receptive_field(self) -> int:
         """Samples of input that the convolutions see for one frame; the LSTM sees all before."""
         return receptive_field(self.architecture.encoder_convs)
+
+
+class ContextFrames(NamedTuple):
+    """Frames beside a chunk that the convolutions see; of the LSTM a state must be carried.
+
+    before, after: on the left and on the right
+    before_lstm: of those on the left, what the convolutions before the LSTM see: from there on its
+        inputs are right
+    """
+
+    before: int
+    after: int
+    before_lstm: int
+
+
+def _context(layers: tuple[Layer, ...]) -> ContextFrames:
+    names = [layer for _, layer in named_layers(layers)]
+    lstm = next(index for index, layer in enumerate(names) if isinstance(layer, Lstm))
+    before, after = context_frames(convolutions(layers))
+    entering = [layer for layer in names[:lstm] if isinstance(layer, Conv)]
+    return ContextFrames(before, after, context_frames(tuple(entering))[0])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Coding in chunks: how long they are, how they overlap, and how they become a whole again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ from .windows import Window, windows
 FADE_SHARE = 4
 """Of an overlap that is too short to drop all corrupted frames, one in so many is averaged."""
 
-Process = Callable[[Any, Any, int], tuple[Any, Any]]
-"""(state, start, size) -> (state, what frames [start, start + size) give: an array [..., n], or a
-tree of arrays [..., n_i] with n_i proportional to each other)."""
+Process = Callable[[Any, Any, Any, int], tuple[Any, Any]]
+"""(state, start, following, size) -> (state, what frames [start, start + size) give: an array
+[..., n], or a tree of such arrays). The next chunk begins at frame `following`, and gets the state.
+"""
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class Chunking:
 
         def results() -> Iterator[tuple[Window, Any]]:
             carried = state
-            for window in self.windows(num_frames):
-                carried, result = process(carried, window.start, window.stop - window.start)
+            for window, following in _with_following(self.windows(num_frames)):
+                carried, result = process(carried, window.start, following, window.size)
                 yield window, result
 
         for window, result in _one_ahead(results()):
@@ -102,13 +103,17 @@ class Chunking:
     ) -> list[Any]:
         """`kept` inside a caller's `jax.jit`: chunks of one size are one loop of the program."""
         chunks = tuple(self.windows(num_frames))
+        followed = tuple(_with_following(chunks))
         size = chunks[0].stop - chunks[0].start
-        whole = [window for window in chunks if window.stop - window.start == size]
-        starts = jnp.array([window.start for window in whole])
-        state, stacked = lax.scan(lambda carry, start: process(carry, start, size), state, starts)
+        whole = [
+            (one.start, following) for one, following in followed if one.stop - one.start == size
+        ]
+        state, stacked = lax.scan(
+            lambda carry, now: process(carry, now[0], now[1], size), state, jnp.array(whole)
+        )
         results = [jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(len(whole))]
-        for window in chunks[len(whole) :]:
-            state, result = process(state, window.start, window.stop - window.start)
+        for window, following in followed[len(whole) :]:
+            state, result = process(state, window.start, following, window.size)
             results.append(result)
         return [
             jax.tree.map(lambda array, span=span: array[..., span], result)
@@ -146,6 +151,17 @@ def _span_kept(window: Window, num_frames: int, units_per_frame: int) -> slice:
     first = (window.keep_start - window.start) * units_per_frame
     stop = (window.keep_stop - window.start) * units_per_frame
     return slice(first, None if window.stop == num_frames else stop)
+
+
+def _with_following(chunks: Iterable[Window]) -> Iterator[tuple[Window, int]]:
+    """Each window with the start of the next one; of the last, with its own."""
+    before = None
+    for window in chunks:
+        if before is not None:
+            yield before, window.start
+        before = window
+    if before is not None:
+        yield before, before.start
 
 
 def _one_ahead(items: Iterator) -> Iterator:

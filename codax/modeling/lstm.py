@@ -1,5 +1,7 @@
 """The LSTM of EnCodec, with torch's gates (Hochreiter and Schmidhuber 1997; torch.nn.LSTM)."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,9 +11,25 @@ from codax.configuration.conv_geometry import Lstm
 
 GATES = 4  # input, forget, cell, output, in this order
 
+CARRY = "carry"
+"""The variable collection in which a caller gives an LSTM its state, and finds it again."""
+
+
+class LstmCarry(NamedTuple):
+    """What goes from one chunk of a clip to the next: `carry` of the collection `CARRY`.
+
+    states: float32 [L, 2, B, C], output and cell of each layer before frame `enter`
+    enter: int, the frame of this chunk at which `states` apply; what is before it is arbitrary
+    leave: int, the frame before which the state is kept for the next chunk
+    """
+
+    states: jax.Array
+    enter: jax.Array | int
+    leave: jax.Array | int
+
 
 class FlaxLstm(nn.Module):
-    """Layers that run forward in time from a state of zeros.
+    """Layers that run forward in time from a state of zeros, or from that of a `LstmCarry`.
 
     Parameters of layer l: input_kernel_l [C, 4C], hidden_kernel_l [4C, C], and, since torch keeps
     two, input_bias_l [4C] and hidden_bias_l [4C].
@@ -24,11 +42,17 @@ class FlaxLstm(nn.Module):
     @nn.compact
     def __call__(self, hidden):
         """[B, T, C] -> [B, T, C]. What comes later in time has no influence."""
+        carry = self.get_variable(CARRY, "carry") if self.has_variable(CARRY, "carry") else None
+        states = []
         for index in range(self.lstm.num_layers):
-            hidden = self._run(index, hidden.astype(self.dtype))
+            hidden, state = self._run(index, hidden.astype(self.dtype), carry)
+            states.append(state)
+        if carry is not None:
+            self.put_variable(CARRY, "carry", carry._replace(states=jnp.stack(states)))
         return hidden
 
-    def _run(self, index: int, hidden):
+    def _run(self, index: int, hidden, carry: LstmCarry | None):
+        """-> the outputs [B, T, C], and the state [2, B, C] before frame `carry.leave`."""
         size = self.lstm.size
 
         def parameter(name, *shape):
@@ -49,9 +73,27 @@ class FlaxLstm(nn.Module):
             output = jax.nn.sigmoid(leave) * jnp.tanh(cell)
             return (output, cell), output
 
-        start = jnp.zeros((len(hidden), size), self.dtype)
-        _, outputs = lax.scan(step, (start, start), jnp.swapaxes(driven, 0, 1))
-        return jnp.swapaxes(outputs, 0, 1)
+        def carried_step(states, now):
+            state, kept = states
+            frame, driven_now = now
+            state = _chosen(frame == carry.enter, entering, state)
+            kept = _chosen(frame == carry.leave, state, kept)
+            state, output = step(state, driven_now)
+            return (state, kept), output
+
+        start = (jnp.zeros((len(hidden), size), self.dtype),) * 2
+        driven = jnp.swapaxes(driven, 0, 1)
+        if carry is None:
+            state, outputs = lax.scan(step, start, driven)
+        else:
+            entering = tuple(carry.states[index].astype(self.dtype))
+            frames = jnp.arange(len(driven))
+            (_, state), outputs = lax.scan(carried_step, (start, start), (frames, driven))
+        return jnp.swapaxes(outputs, 0, 1), jnp.stack(state).astype(jnp.float32)
+
+
+def _chosen(condition, state, other):
+    return jax.tree.map(lambda one, another: jnp.where(condition, one, another), state, other)
 
 
 def _uniform(key, shape, size):

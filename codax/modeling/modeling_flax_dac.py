@@ -190,7 +190,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         traced = is_traced(audio, params)
         audio = audio if traced else np.asarray(audio)
 
-        def process(state, start, size):
+        def process(state, start, _, size):
             piece = take_span(audio, start * hop_length, size * hop_length + rest)
             output = self._apply("encode", params, piece, n_quantizers=levels)
             codes, latents = output.audio_codes, output.projected_latents
@@ -279,7 +279,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         if not traced:
             arrays = jax.tree.map(np.asarray, arrays)
 
-        def process(state, start, size):
+        def process(state, start, _, size):
             pieces = [take_span(array, start, size) for array in arrays]
             audio = self._apply("decode", params, *pieces).audio_values
             # All but the last must fill their frames: odd strides leave some short.

@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput, logging
 from codax.configuration.configuration_encodec import EncodecArchitecture, EncodecConfig
 
 from .conv_padding import without_rest
+from .encodec_chunks import decode_in_chunks, encode_in_chunks
 from .input_checks import checked_audio, checked_codes, checked_counts, lengths_of_mask
 from .layers import FlaxLayers
 from .pretrained_base import FlaxPreTrainedCodec
@@ -246,6 +247,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         bandwidth: float | None = None,
         return_dict: bool | None = None,
         params: dict | None = None,
+        chunk_length_s: float | None = None,
     ) -> FlaxEncodecEncoderOutput | tuple:
         """Encode audio.
 
@@ -255,13 +257,21 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         bandwidth: kbps, one of `config.target_bandwidths`; the lowest by default, as transformers
 
         return_dict: False gives (audio_codes, audio_scales, last_frame_pad_length), as transformers
+        chunk_length_s: instead of the configuration's encode_chunk_length_s. Codes do not depend on
+            it; they are on the host then, in NumPy arrays, and memory of the device does not depend
+            on the length.
 
         Raises `ValueError` for another shape or dtype, a mask that is no such mask, or a bandwidth
         that the model does not have, listing those it has.
         """
         audio, coded, _ = self._checked_clips(input_values, padding_mask)
         levels = self.config.checked_quantizers(bandwidth)
-        encoded = self._apply("encode", params, audio, coded, num_quantizers=levels)
+        frames = self.config.encode_chunk_frames(chunk_length_s)
+        in_one = self.config.segmenting is not None or self.config.normalize
+        if frames is None or in_one or frames * self.config.hop_length >= audio.shape[-1]:
+            encoded = self._apply("encode", params, audio, coded, num_quantizers=levels)
+        else:
+            encoded = Encoded(*encode_in_chunks(self, audio, coded, levels, frames, params))
         if coded is None:
             coded = np.full(len(audio), audio.shape[-1], np.int32)
         output = FlaxEncodecEncoderOutput(
@@ -284,6 +294,9 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         num_samples=None,
         num_frames=None,
         params: dict | None = None,
+        chunk_length_s: float | None = None,
+        overlap: float | None = None,
+        chunk_mode: str | None = None,
     ) -> FlaxEncodecDecoderOutput:
         """Decode codes [S, B, K, F] with their scales, as `encode` gives them, to audio [B, C, T].
 
@@ -295,6 +308,12 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         last_frame_pad_length: as `encode` gives; the audio covers all frames. It does not tell
             whether the segment before the last was whole, as `num_samples` does: that of a clip
             which ends in the first half of a frame after it was not.
+
+        chunk_length_s, overlap, chunk_mode: instead of the configuration's decode_chunk_length_s,
+            decode_overlap and decode_chunk_mode (see `CodecConfig`). Audio decoded in chunks is on
+            the host, a NumPy array, and memory of the device does not depend on its length. The
+            48 kHz model's segments are chunks by nature: as many as fit are decoded at a time, and
+            overlap and mode change nothing.
 
         T is `config.decoded_length(F)` if none is. Audio beyond the length of a clip is zero.
         Raises `ValueError` for other shapes or dtypes, for codes outside the codebook, missing
@@ -317,7 +336,15 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             frames, lengths, length = self._extent(
                 codes.shape, num_samples, padding_mask, last_frame_pad_length
             )
-        audio = self._apply("decode", params, codes, scales, frames, lengths, num_samples=length)
+        chunks = config.decode_chunks(chunk_length_s, overlap, chunk_mode)
+        if chunks is None or config.segmenting is not None or chunks.frames >= codes.shape[-1]:
+            audio = self._apply(
+                "decode", params, codes, scales, frames, lengths, num_samples=length
+            )
+        else:
+            counts = None if frames is None else frames[0]
+            audio = decode_in_chunks(self, codes[0], counts, chunks, params)
+            audio = _cropped(audio, counts, lengths, length, config.hop_length)
         return self._as(FlaxEncodecDecoderOutput(audio_values=audio), return_dict)
 
     def encode_segments(self, samples, lengths=None, num_quantizers: int | None = None) -> Encoded:
@@ -488,3 +515,13 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         if self.config.segmenting is None and not pad_length.any():
             return None, length
         return frames, length
+
+
+def _cropped(audio, num_frames, lengths, length: int | None, hop_length: int):
+    """[B, C, T] with zeros beyond the frames and the lengths of clips, cropped to `length`."""
+    numpy = np if isinstance(audio, np.ndarray) else jnp
+    positions = numpy.arange(audio.shape[-1])
+    for ends in (None if num_frames is None else num_frames * hop_length, lengths):
+        if ends is not None:
+            audio = numpy.where(positions < numpy.asarray(ends)[:, None, None], audio, 0)
+    return audio[..., :length]

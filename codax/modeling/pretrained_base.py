@@ -20,6 +20,7 @@ from transformers.utils import CONFIG_NAME, ModelOutput, logging
 
 from codax.files import atomic_path
 
+from .lstm import CARRY
 from .torch_layout import params_from_flax, params_from_torch, params_to_torch
 from .weight_files import SAFETENSORS, find_weights
 from .weight_table import WeightRule
@@ -33,6 +34,17 @@ IGNORED_OPTIONS = ("adapter_kwargs", "trust_remote_code", "_from_pipeline", "fro
 @partial(jax.jit, static_argnames=("module", "method", "options"))
 def _run(module: nn.Module, method: str, params: Mapping, arrays: tuple, options: tuple) -> Any:
     return module.apply({"params": params}, *arrays, method=method, **dict(options))
+
+
+@partial(jax.jit, static_argnames=("module", "method", "options"))
+def _run_carrying(
+    module: nn.Module, method: str, params: Mapping, carry: Mapping, arrays: tuple, options: tuple
+) -> Any:
+    variables = {"params": params, CARRY: carry}
+    result, updated = module.apply(
+        variables, *arrays, method=method, mutable=[CARRY], **dict(options)
+    )
+    return updated[CARRY], result
 
 
 class FlaxPreTrainedCodec(FlaxPreTrainedModel):
@@ -109,6 +121,14 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         """
         weights = self.params if params is None else params
         return _run(self.module, method, weights, arrays, tuple(sorted(options.items())))
+
+    def _apply_carrying(
+        self, method: str, params: Mapping | None, carry: Mapping, *arrays, **options
+    ) -> tuple[Any, Any]:
+        """`_apply` with the state of LSTMs, the collection `CARRY` -> (that state, the result)."""
+        weights = self.params if params is None else params
+        options_ = tuple(sorted(options.items()))
+        return _run_carrying(self.module, method, weights, carry, arrays, options_)
 
     def _as(self, output: ModelOutput, return_dict: bool | None) -> Any:
         """An output as its dataclass, or as a tuple where that is what the caller wants."""

@@ -17,6 +17,11 @@ class Window(NamedTuple):
     keep_start: int
     keep_stop: int
 
+    @property
+    def size(self) -> int:
+        """Frames that are processed."""
+        return self.stop - self.start
+
 
 def windows(
     num_frames: int, size: int, context: tuple[int, int], overlap: int = 0
