@@ -23,6 +23,7 @@ from codax.configuration.conv_geometry import Layer, Lstm, named_layers
 
 from .chunking import Chunking, is_traced, take_span
 from .lstm import LstmCarry
+from .segments import overlap_added
 from .windows import joined
 
 
@@ -94,6 +95,68 @@ def decode_in_chunks(model, codes: Any, num_frames: Any, chunks: DecodeChunks, p
     numpy, run = (jnp, chunking.kept_traced) if traced else (np, chunking.kept)
     kept = run(process if exact else process_alone, total, hop_length, state)
     return numpy.concatenate([*joined(kept, chunking.fade(hop_length), numpy)], axis=-1)
+
+
+def encode_in_groups(
+    model, audio: Any, lengths: Any, levels: int, at_once: int, params: Any
+) -> tuple[Any, Any]:
+    """As `encode_in_chunks`, of a model that codes segments: `at_once` of them at a time."""
+    size, stride = model.config.segmenting
+    samples = np.asarray(audio).swapaxes(1, 2)
+    batch, length, channels = samples.shape
+    lengths = np.full(batch, length) if lengths is None else lengths
+    count = -(-length // stride)
+
+    def encode(group: range) -> list[np.ndarray]:
+        segments = np.zeros((at_once, batch, size, channels), np.float32)
+        own_lengths = np.zeros((at_once, batch), np.int32)
+        for row, row_lengths, index in zip(segments, own_lengths, group, strict=False):
+            piece = samples[:, index * stride : index * stride + size]
+            row[:, : piece.shape[1]] = piece
+            row_lengths[:] = (lengths - index * stride).clip(0, size)
+        segments = segments.reshape(-1, size, channels)
+        encoded = model._apply(
+            "encode_segments", params, segments, own_lengths.reshape(-1), num_quantizers=levels
+        )
+        arrays = [np.asarray(array) for array in encoded if array is not None]
+        return [array.reshape(at_once, batch, *array.shape[1:])[: len(group)] for array in arrays]
+
+    pieces = zip(*map(encode, _groups(count, at_once)), strict=True)
+    codes, *scales = (np.concatenate(one) for one in pieces)
+    return codes, scales[0] if scales else None
+
+
+def decode_in_groups(
+    model, codes: Any, scales: Any, num_frames: Any, at_once: int, params: Any
+) -> np.ndarray:
+    """codes int32 [S, B, K, F], scales float32 [S, B, 1], num_frames int [S, B] or None
+
+    -> audio float32 [B, C, T], of segments decoded `at_once` at a time.
+    """
+    config = model.config
+    codes = np.asarray(codes)
+    count, batch, _, total = codes.shape
+    frames = np.full((count, batch), total) if num_frames is None else np.asarray(num_frames)
+
+    def fill(array: Any, group: range) -> Any:
+        if array is None:
+            return None
+        array = np.asarray(array)[group.start : group.stop]
+        missing = [(0, at_once - len(array))] + [(0, 0)] * (array.ndim - 1)
+        return np.pad(array, missing).reshape(-1, *array.shape[2:])
+
+    def decode(group: range) -> Iterator[np.ndarray]:
+        pieces = (fill(array, group) for array in (codes, scales, frames))
+        decoded = np.asarray(model._apply("decode_segments", params, *pieces))
+        segments = decoded.reshape(at_once, batch, *decoded.shape[1:])
+        return iter(segments[: len(group)].swapaxes(2, 3))
+
+    segments = (segment for group in _groups(count, at_once) for segment in decode(group))
+    return overlap_added(segments, frames * config.hop_length, config.segmenting.stride)
+
+
+def _groups(count: int, size: int) -> Iterator[range]:
+    return (range(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def _lstm(layers: tuple[Layer, ...]) -> tuple[tuple[str, ...], Lstm]:

@@ -1,5 +1,6 @@
 """The LSTM of EnCodec, with torch's gates (Hochreiter and Schmidhuber 1997; torch.nn.LSTM)."""
 
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -73,7 +74,7 @@ class FlaxLstm(nn.Module):
             output = jax.nn.sigmoid(leave) * jnp.tanh(cell)
             return (output, cell), output
 
-        def carried_step(states, now):
+        def carried_step(carry: LstmCarry, entering, states, now):
             state, kept = states
             frame, driven_now = now
             state = _chosen(frame == carry.enter, entering, state)
@@ -88,7 +89,8 @@ class FlaxLstm(nn.Module):
         else:
             entering = tuple(carry.states[index].astype(self.dtype))
             frames = jnp.arange(len(driven))
-            (_, state), outputs = lax.scan(carried_step, (start, start), (frames, driven))
+            carrying = partial(carried_step, carry, entering)
+            (_, state), outputs = lax.scan(carrying, (start, start), (frames, driven))
         return jnp.swapaxes(outputs, 0, 1), jnp.stack(state).astype(jnp.float32)
 
 

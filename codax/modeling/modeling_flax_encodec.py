@@ -14,8 +14,14 @@ from transformers.utils import ModelOutput, logging
 
 from codax.configuration.configuration_encodec import EncodecArchitecture, EncodecConfig
 
+from .chunking import is_traced
 from .conv_padding import without_rest
-from .encodec_chunks import decode_in_chunks, encode_in_chunks
+from .encodec_chunks import (
+    decode_in_chunks,
+    decode_in_groups,
+    encode_in_chunks,
+    encode_in_groups,
+)
 from .input_checks import checked_audio, checked_codes, checked_counts, lengths_of_mask
 from .layers import FlaxLayers
 from .pretrained_base import FlaxPreTrainedCodec
@@ -267,11 +273,11 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         audio, coded, _ = self._checked_clips(input_values, padding_mask)
         levels = self.config.checked_quantizers(bandwidth)
         frames = self.config.encode_chunk_frames(chunk_length_s)
-        in_one = self.config.segmenting is not None or self.config.normalize
-        if frames is None or in_one or frames * self.config.hop_length >= audio.shape[-1]:
+        encode, at_once = self._chunking(frames, audio.shape[-1], (audio, coded, params))
+        if encode is None:
             encoded = self._apply("encode", params, audio, coded, num_quantizers=levels)
         else:
-            encoded = Encoded(*encode_in_chunks(self, audio, coded, levels, frames, params))
+            encoded = Encoded(*encode(self, audio, coded, levels, at_once, params))
         if coded is None:
             coded = np.full(len(audio), audio.shape[-1], np.int32)
         output = FlaxEncodecEncoderOutput(
@@ -337,7 +343,12 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
                 codes.shape, num_samples, padding_mask, last_frame_pad_length
             )
         chunks = config.decode_chunks(chunk_length_s, overlap, chunk_mode)
-        if chunks is None or config.segmenting is not None or chunks.frames >= codes.shape[-1]:
+        at_once = self._segments_at_once(chunks.frames if chunks else None)
+        traced = is_traced(codes, scales, frames, lengths, params)
+        if at_once and len(codes) > at_once and not traced:
+            audio = decode_in_groups(self, codes, scales, frames, at_once, params)
+            audio = _cropped(audio, None, lengths, length, config.hop_length)
+        elif chunks is None or at_once or config.normalize or chunks.frames >= codes.shape[-1]:
             audio = self._apply(
                 "decode", params, codes, scales, frames, lengths, num_samples=length
             )
@@ -395,6 +406,27 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         )
         output = FlaxEncodecOutput(audio_codes=encoded.codes, audio_values=decoded)
         return self._as(output, return_dict)
+
+    def _segments_at_once(self, frames: int | None) -> int | None:
+        """How many segments chunks of `frames` frames hold; None for models without segments."""
+        segmenting = self.config.segmenting
+        if frames is None or segmenting is None:
+            return None
+        return max(1, frames * self.config.hop_length // segmenting.stride)
+
+    def _chunking(self, frames: int | None, length: int, given: Any) -> tuple[Any, Any]:
+        """(what encodes in chunks of `frames` frames or None for a whole clip, how much at once).
+
+        A caller's `jax.jit` cannot bring segments to the host; they stay one batch there, and so
+        does a clip with one scale for all of it.
+        """
+        at_once = self._segments_at_once(frames)
+        if at_once:
+            is_long = length > at_once * self.config.segmenting.stride
+            return (encode_in_groups if is_long and not is_traced(given) else None), at_once
+        if frames is None or self.config.normalize or frames * self.config.hop_length >= length:
+            return None, None
+        return encode_in_chunks, frames
 
     def _checked_clips(self, input_values, padding_mask) -> tuple[jax.Array, Any, Any]:
         """(audio, samples of each clip that are coded, its length), int [B] or None for all of T.
@@ -517,7 +549,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         return frames, length
 
 
-def _cropped(audio, num_frames, lengths, length: int | None, hop_length: int):
+def _cropped(audio, num_frames, lengths, length: int | None, hop_length: int) -> Any:
     """[B, C, T] with zeros beyond the frames and the lengths of clips, cropped to `length`."""
     numpy = np if isinstance(audio, np.ndarray) else jnp
     positions = numpy.arange(audio.shape[-1])

@@ -1,5 +1,6 @@
 """Clips in overlapping segments, coded each for itself, and put together again."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import jax
@@ -28,6 +29,27 @@ def cut_segments(samples, lengths, size: int, stride: int):
     positions = stride * jnp.arange(num_segments)[:, None] + jnp.arange(size)
     segments = jnp.moveaxis(jnp.take(samples, positions, axis=1), 1, 0)
     return segments, segment_lengths(lengths, num_segments, size, stride)
+
+
+def overlap_added(segments: Iterable[np.ndarray], lengths: np.ndarray, stride: int) -> np.ndarray:
+    """`overlap_add` on the host: segments [B, C, N] one by one, lengths int [S, B] -> [B, C, T]."""
+    total = weights = np.zeros(())
+    end = 0
+    for index, (segment, own_lengths) in enumerate(zip(segments, lengths, strict=True)):
+        positions = np.arange(segment.shape[-1])
+        if not end:
+            end = (len(lengths) - 1) * stride + len(positions)
+            total = np.zeros((*segment.shape[:-1], end), np.float32)
+            weights = np.zeros((len(segment), 1, end), np.float32)
+        triangle = 0.5 - np.abs((positions + 1) / (lengths[0][:, None] + 1) - 0.5)
+        weight = np.where(positions < own_lengths[:, None], triangle, 0)[:, None]
+        span = slice(index * stride, index * stride + len(positions))
+        total[..., span] += weight * np.where(weight > 0, segment, 0)
+        weights[..., span] += weight
+    last = np.maximum((lengths > 0).sum(axis=0) - 1, 0)
+    ends = last * stride + np.take_along_axis(lengths, last[None], axis=0)[0]
+    is_inside = np.arange(end) < ends[:, None, None]
+    return np.where(is_inside, total / np.where(weights > 0, weights, 1), 0)
 
 
 @partial(jax.jit, static_argnames="stride")

@@ -2,11 +2,12 @@
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codax.modeling.windows import Window, windows
+from codax.modeling.windows import Window, joined, windows
 
 
 @st.composite
@@ -56,3 +57,35 @@ def test_one_frame_more_makes_two_windows_of_which_the_last_is_moved_back():
 def test_windows_without_room_for_anything_but_context_do_not_go_on_for_ever():
     with pytest.raises(ValueError, match="6"):
         list(itertools.islice(windows(10, 6, (3, 3)), 100))
+
+
+# --- joined --------------------------------------------------------------------------------------
+
+
+@given(
+    num_frames=st.integers(1, 300),
+    size=st.integers(1, 60),
+    share=st.floats(0, 0.99),
+    units=st.integers(1, 4),
+)
+def test_windows_of_a_clip_that_overlap_become_the_clip_again(num_frames, size, share, units):
+    overlap = min(round(share * size), size - 1)
+    clip = np.random.default_rng(0).standard_normal((2, num_frames * units)).astype(np.float32)
+    fade = np.linspace(0, 1, overlap * units).astype(np.float32)
+    kept = (
+        clip[:, window.keep_start * units : window.keep_stop * units]
+        for window in windows(num_frames, size, (0, 0), overlap)
+    )
+    whole = np.concatenate([*joined(kept, fade)], axis=-1)
+    np.testing.assert_allclose(whole, clip, atol=1e-6)
+
+
+def test_a_later_piece_fades_in_where_two_overlap():
+    pieces = [np.float32([1, 1, 1, 1]), np.float32([3, 3, 3])]
+    given_out = [piece.tolist() for piece in joined(pieces, np.float32([0.25, 0.75]))]
+    assert [value for piece in given_out for value in piece] == [1, 1, 1.5, 2.5, 3]
+    assert given_out[0] == [1, 1]  # before the second piece is asked for
+
+
+def test_nothing_is_joined_to_nothing():
+    assert list(joined([], np.float32([0.5]))) == []

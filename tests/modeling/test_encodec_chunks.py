@@ -1,0 +1,127 @@
+"""EnCodec in chunks: the LSTM's state goes from one to the next, so that nothing changes."""
+
+import jax
+import numpy as np
+import pytest
+
+from codax.modeling.pretrained_base import _run_carrying
+from tests.tiny_encodec import MONO, STRIDE, noise, tiny_encodec
+
+SAMPLES = 2009  # ends inside a frame
+# Sums of float32 products of order one, in an order that depends on the length: 1e-7 was seen.
+TOLERANCE = 1e-5
+NETWORKS = {
+    "causal": {},
+    "not causal": {"use_causal_conv": False},
+    "two LSTM layers, other ratios": {"num_lstm_layers": 2, "upsampling_ratios": [5, 4]},
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
+def model(request):
+    return tiny_encodec(MONO, **request.param)
+
+
+@pytest.fixture(scope="module")
+def audio():
+    return noise(2, 1, SAMPLES)
+
+
+@pytest.fixture(scope="module")
+def mask():
+    return np.arange(SAMPLES) < np.array([[SAMPLES], [1333]])
+
+
+@pytest.fixture(scope="module")
+def encoded(model, audio):
+    return model.encode(audio)
+
+
+def seconds(model, frames):
+    return frames / model.config.frame_rate
+
+
+@pytest.mark.parametrize("frames", [1, 37, 10_000])
+def test_chunks_of_any_length_encode_to_the_same_codes(model, audio, encoded, frames):
+    chunked = model.encode(audio, chunk_length_s=seconds(model, frames))
+    np.testing.assert_array_equal(chunked.audio_codes, encoded.audio_codes)
+    assert chunked.num_samples.tolist() == encoded.num_samples.tolist()
+    assert chunked.last_frame_pad_length == encoded.last_frame_pad_length
+
+
+@pytest.mark.parametrize("frames", [1, 37, 10_000])
+def test_exact_chunks_of_any_length_decode_as_the_whole(model, encoded, frames):
+    codes = encoded.audio_codes
+    expected = model.decode(codes, num_samples=SAMPLES).audio_values
+    chunked = model.decode(
+        codes, num_samples=SAMPLES, chunk_length_s=seconds(model, frames), chunk_mode="exact"
+    ).audio_values
+    assert chunked.shape == expected.shape
+    np.testing.assert_allclose(chunked, expected, atol=TOLERANCE)
+
+
+def test_clips_of_mixed_lengths_are_coded_in_chunks_as_they_are_alone(model, audio, mask):
+    whole = model.encode(audio, mask)
+    chunk = seconds(model, 37)
+    chunked = model.encode(audio, mask, chunk_length_s=chunk)
+    np.testing.assert_array_equal(chunked.audio_codes, whole.audio_codes)
+    settings = {"chunk_length_s": chunk, "chunk_mode": "exact"}
+    expected = model.decode(whole.audio_codes, padding_mask=mask).audio_values
+    result = model.decode(whole.audio_codes, padding_mask=mask, **settings).audio_values
+    np.testing.assert_allclose(result, expected, atol=TOLERANCE)
+    assert not result[1, :, 1333:].any()
+
+
+def test_overlapping_chunks_come_near_the_whole(model, encoded):
+    """Not exactly: each begins with an LSTM that knows nothing."""
+    expected = np.asarray(model.decode(encoded.audio_codes).audio_values)
+    settings = {"chunk_length_s": seconds(model, 60), "overlap": 0.5}
+    result = model.decode(encoded.audio_codes, **settings).audio_values
+    assert result.shape == expected.shape
+    assert np.sqrt(np.mean((result - expected) ** 2)) < 0.05 * expected.std()
+
+
+def test_chunks_inside_a_callers_jit_are_the_same(model, audio, encoded):
+    chunk = {"chunk_length_s": seconds(model, 37)}
+
+    @jax.jit
+    def code_and_back(params, audio):
+        codes = model.encode(audio, params=params, **chunk).audio_codes
+        return codes, model.decode(codes, params=params, chunk_mode="exact", **chunk).audio_values
+
+    codes, result = code_and_back(model.params, audio)
+    np.testing.assert_array_equal(codes, encoded.audio_codes)
+    expected = model.decode(encoded.audio_codes).audio_values
+    np.testing.assert_allclose(result, expected, atol=TOLERANCE)
+
+
+def test_longer_clips_do_not_compile_again(encodec_mono, audio):
+    chunk = {"chunk_length_s": seconds(encodec_mono, 37)}
+    codes = encodec_mono.encode(audio, **chunk).audio_codes
+    encodec_mono.decode(codes, chunk_mode="exact", **chunk)
+    before = _run_carrying._cache_size()
+    codes = encodec_mono.encode(np.tile(audio, 3), **chunk).audio_codes
+    encodec_mono.decode(codes, chunk_mode="exact", **chunk)
+    assert _run_carrying._cache_size() == before
+
+
+# --- segments ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 4])
+def test_segments_in_groups_are_coded_as_together(encodec_stereo, at_once):
+    num_samples = 3 * STRIDE + 20  # four segments, the third of which is short as well
+    audio = noise(2, 2, num_samples)
+    mask = np.arange(num_samples) < np.array([[num_samples], [450]])
+    chunk = {"chunk_length_s": at_once * 0.048}
+    for given in (None, mask):
+        whole = encodec_stereo.encode(audio, given)
+        grouped = encodec_stereo.encode(audio, given, **chunk)
+        np.testing.assert_array_equal(grouped.audio_codes, whole.audio_codes)
+        np.testing.assert_allclose(grouped.audio_scales, whole.audio_scales, rtol=1e-6)
+        codes, scales = whole.audio_codes, whole.audio_scales
+        length = num_samples if given is None else [num_samples, 450]
+        expected = encodec_stereo.decode(codes, scales, num_samples=length).audio_values
+        result = encodec_stereo.decode(codes, scales, num_samples=length, **chunk).audio_values
+        assert isinstance(result, np.ndarray) == (at_once < 4)
+        np.testing.assert_allclose(result, expected, atol=TOLERANCE)
