@@ -2,4 +2,4 @@
 # The whole sweep of the parity tests: all inputs, full-size checkpoints, both references (an hour on 2 cores).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python -m pytest -m full -s "$@"
+python -m pytest -n 0 -m full -s "$@"

@@ -2,8 +2,10 @@
 
 import argparse
 from functools import cache
+from pathlib import Path
+from typing import BinaryIO
 
-from codax.cli import jobs
+from codax.cli import jobs, pipes
 from codax.cli.models import load_codec
 
 
@@ -26,26 +28,34 @@ def add_to(commands) -> None:
         action="store_true",
         help="turn audio down that would clip, instead of clipping it",
     )
+    parser.add_argument(
+        "--start", type=float, metavar="S", help="second from which to decode (default: 0)"
+    )
+    parser.add_argument(
+        "--end", type=float, metavar="S", help="second up to which to decode (default: the end)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     from codax.codec import read_compressed
 
-    planned, unreadable = jobs.plan(
-        options.inputs, options.output, jobs.CODED_SUFFIXES, _suffix(options)
-    )
+    suffix, piped = _suffix(options), pipes.is_used(options)
+    planned = unreadable = []
+    if not piped:
+        planned, unreadable = jobs.plan(options.inputs, options.output, jobs.CODED_SUFFIXES, suffix)
     codec_of = cache(load_codec)
     if options.model:
         codec_of(options.model)  # one that is not to be had is one error, not one for each file
 
-    def decode(job: jobs.Job) -> dict:
-        clip = read_compressed(job.source, options.lm_weights)
+    def decode(source: Path | BinaryIO, target: Path) -> dict:
+        clip = read_compressed(source, options.lm_weights)
         model = options.model or clip.model or jobs.DEFAULT_MODEL
-        audio = codec_of(model).decode(clip)
-        if options.rescale:
-            audio = audio.without_clipping()
-        audio.save(job.target)
+        audio = codec_of(model).decode_lazily(clip, options.start, options.end, options.rescale)
+        if target == pipes.STANDARD:
+            pipes.play(audio, audio.sampling_rate, audio.channels, audio.num_samples)
+        else:
+            audio.save(target)
         return {
             "model": model,
             "duration_s": audio.duration_s,
@@ -53,7 +63,9 @@ def run(options: argparse.Namespace) -> int:
             "sampling_rate": audio.sampling_rate,
         }
 
-    outcomes = jobs.run(planned, decode, options.overwrite)
+    if piped:
+        return jobs.run_piped(options, suffix, decode, "decoded")
+    outcomes = jobs.run(planned, lambda job: decode(job.source, job.target), options.overwrite)
     return jobs.report(unreadable + outcomes, options, "decoded")
 
 

@@ -2,8 +2,10 @@
 
 import argparse
 import os
+from pathlib import Path
+from typing import BinaryIO
 
-from codax.cli import jobs
+from codax.cli import jobs, pipes
 from codax.cli.models import load_codec, model_type_of
 from codax.errors import CodaxError
 
@@ -55,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
     from codax.feature_extraction import AUDIO_SUFFIXES
     from codax.formats import write_ecdc
 
+    piped = pipes.is_used(options)
     suffix = _suffix(options)
     if options.lm and suffix != ".ecdc":
         raise CodaxError(f"--lm is for .ecdc files (--format ecdc), not {suffix}")
@@ -64,24 +67,26 @@ def run(options: argparse.Namespace) -> int:
         raise CodaxError(f"--lm-weights {options.lm_weights}: there is no such file")
     if suffix == ".dac" and model_type_of(options.model) != "dac":
         raise CodaxError(f"model {options.model}: only DAC's codes go into .dac files")
-    planned, unreadable = jobs.plan(
-        options.inputs, options.output, AUDIO_SUFFIXES + UNREAD_SUFFIXES, suffix
-    )
+    planned = unreadable = []
+    if not piped:
+        planned, unreadable = jobs.plan(
+            options.inputs, options.output, AUDIO_SUFFIXES + UNREAD_SUFFIXES, suffix
+        )
     codec = load_codec(options.model)
 
-    def encode(job: jobs.Job) -> dict:
+    def encode(source: Path | BinaryIO, target: Path) -> dict:
         encoded = codec.encode(
-            job.source,
+            source,
             n_quantizers=options.n_quantizers,
             bandwidth=options.bandwidth,
             loudness_db=None if options.no_loudness else TRAINED,
             mix_channels=options.mix,
         )
         if options.lm:
-            write_ecdc(encoded, job.target, language_model(options.lm_weights))
+            write_ecdc(encoded, target, language_model(options.lm_weights))
         else:
-            encoded.save(job.target)
-        num_bytes = job.target.stat().st_size
+            encoded.save(target)
+        num_bytes = target.stat().st_size
         return {
             "duration_s": encoded.duration_s,
             "channels": encoded.channels,
@@ -91,7 +96,9 @@ def run(options: argparse.Namespace) -> int:
             "file_bitrate": 8 * num_bytes / encoded.duration_s,
         }
 
-    outcomes = jobs.run(planned, encode, options.overwrite)
+    if piped:
+        return jobs.run_piped(options, suffix, encode, "encoded")
+    outcomes = jobs.run(planned, lambda job: encode(job.source, job.target), options.overwrite)
     return jobs.report(unreadable + outcomes, options, "encoded")
 
 

@@ -8,9 +8,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from huggingface_hub.utils import tqdm
 
+from codax.cli import pipes
+from codax.cli.failures import FAILURES, one_line
 from codax.errors import CodaxError
 
 # Of `codax.codec.audio.OUTPUT_SUBTYPES`, which the parser must not take seconds to import.
@@ -42,13 +45,20 @@ class Outcome:
 
 def add_file_options(parser: argparse.ArgumentParser, made: str) -> None:
     """The arguments that `encode` and `decode` share. `made`: the suffix of what they write."""
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="a file or folder")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="INPUT",
+        help="a file or folder, or - for standard input",
+    )
     parser.add_argument(
         "--output",
         "-o",
         type=Path,
         help=f"a folder, in which the tree below an INPUT folder is mirrored, or for one file "
-        f"a file name ending in {made}; by default outputs lie beside their inputs",
+        f"a file name ending in {made}, or - for standard output; by default outputs lie beside "
+        "their inputs",
     )
     parser.add_argument(
         "--overwrite",
@@ -121,6 +131,29 @@ def run(jobs: list[Job], work: Callable[[Job], dict], overwrite: bool) -> list[O
     return [_run_one(job, work, overwrite) for job in progress]
 
 
+def run_piped(
+    options: argparse.Namespace,
+    suffix: str,
+    work: Callable[[Path | BinaryIO, Path], dict],
+    verb: str,
+) -> int:
+    """Do the one job of `codax encode -` and the like; returns the exit status."""
+    source = pipes.name_of(options)
+    target = "standard output" if pipes.writes_output(options) else str(options.output)
+    try:
+        if os.path.exists(target) and not options.overwrite:
+            outcome = Outcome(source, target, "skipped")
+        else:
+            with pipes.opened_input(options) as given, pipes.output_path(options, suffix) as path:
+                facts = work(given, path)
+            outcome = Outcome(source, target, "done", facts=facts)
+    except FAILURES as error:
+        outcome = _failed(source, error)
+    if pipes.writes_output(options) and outcome.status == "done":
+        return 0
+    return report([outcome], options, verb)
+
+
 def report(outcomes: list[Outcome], options: argparse.Namespace, verb: str) -> int:
     """Print what became of the files; returns the exit status."""
     count = {
@@ -146,8 +179,6 @@ def report(outcomes: list[Outcome], options: argparse.Namespace, verb: str) -> i
 
 
 def _run_one(job: Job, work: Callable[[Job], dict], overwrite: bool) -> Outcome:
-    from codax.cli.main import FAILURES, one_line
-
     source, target = str(job.source), str(job.target)
     try:
         if job.target.is_dir():
@@ -157,9 +188,13 @@ def _run_one(job: Job, work: Callable[[Job], dict], overwrite: bool) -> Outcome:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         return Outcome(source, target, "done", facts=work(job))
     except FAILURES as error:
-        reason = one_line(error)
-        named = reason if reason.startswith(f"{source}: ") else f"{source}: {reason}"
-        return Outcome(source, None, "failed", named)
+        return _failed(source, error)
+
+
+def _failed(source: str, error: BaseException) -> Outcome:
+    reason = one_line(error)
+    named = reason if reason.startswith(f"{source}: ") else f"{source}: {reason}"
+    return Outcome(source, None, "failed", named)
 
 
 def _files_below(

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from codax import __version__
 from codax.cli import convert, decode, download, encode, info
+from codax.cli.failures import FAILURES, one_line
 
 COMMANDS = (encode, decode, convert, download, info)
 
-# What a command reports in one line; jax's own errors are RuntimeErrors.
-FAILURES = (ValueError, OSError, MemoryError, RuntimeError)
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -29,13 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FAILURES as error:
         print(f"codax: {one_line(error)}", file=sys.stderr)
         return FAILED
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message on one line; its type stands in for a message that it lacks."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,14 +1,16 @@
 """Samples with their rate, and the files that they are saved to."""
 
-import io
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
-from codax.errors import AudioError
+from codax.errors import AudioError, CodaxError
 from codax.files import atomic_path
 
 # What is written for each suffix: 16 bits where the format has a choice, as players expect.
@@ -17,6 +19,11 @@ OUTPUT_SUBTYPES = {".wav": "PCM_16", ".flac": "PCM_16", ".ogg": "VORBIS", ".mp3"
 UNCLIPPED_SUBTYPES = ("FLOAT", "DOUBLE")
 
 SAMPLES_AT_ONCE = 2**16
+
+FULL_SCALE = 0.99
+"""The largest magnitude that `Audio.without_clipping` leaves."""
+
+NON_FINITE = "there are samples that are no finite numbers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +45,7 @@ class Audio:
     def duration_s(self) -> float:
         return self.num_samples / self.sampling_rate
 
-    def without_clipping(self, peak: float = 0.99) -> "Audio":
+    def without_clipping(self, peak: float = FULL_SCALE) -> "Audio":
         """Turned down, all channels alike, until no sample exceeds `peak`; or as it is."""
         self._require_finite()
         largest = float(np.abs(self.samples).max(initial=0.0))
@@ -56,40 +63,110 @@ class Audio:
         not have and for samples that are NaN or infinite, `OSError` where the file cannot be
         written.
         """
-        path = Path(path)
-        self._require_finite(f"{path}: ")
-        suffix = path.suffix.lower()
-        if suffix not in OUTPUT_SUBTYPES:
-            raise AudioError(f"{path}: audio is written as {', '.join(OUTPUT_SUBTYPES)}")
-        try:
-            content = self._file_content(suffix[1:].upper(), subtype or OUTPUT_SUBTYPES[suffix])
-        except (soundfile.SoundFileError, ValueError) as error:
-            raise AudioError(f"{path}: {error}") from error
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
-        return path
+        return _write(path, [self.samples], self.sampling_rate, self.channels, subtype)
 
-    def _require_finite(self, prefix: str = "") -> None:
+    def _require_finite(self) -> None:
         if not np.isfinite(self.samples).all():
-            raise AudioError(f"{prefix}there are samples that are no finite numbers")
+            raise AudioError(NON_FINITE)
 
-    def _file_content(self, file_format: str, subtype: str) -> bytes:
-        """The audio file in memory: libsndfile does not tell of a disk that is full.
 
-        In pieces, since its Vorbis encoder puts as much on the stack as it is given at once; and
-        clipped here, since its MP3 encoder ends the process for samples of 1e10 and beyond.
-        """
-        clips = subtype not in UNCLIPPED_SUBTYPES
-        buffer = io.BytesIO()
-        with soundfile.SoundFile(
-            buffer,
-            "w",
-            samplerate=self.sampling_rate,
-            channels=self.channels,
-            subtype=subtype,
-            format=file_format,
-        ) as file:
-            for start in range(0, self.num_samples, SAMPLES_AT_ONCE):
-                piece = self.samples[:, start : start + SAMPLES_AT_ONCE].T
-                file.write(piece.clip(-1, 1) if clips else piece)
-        return buffer.getvalue()
+@dataclass(frozen=True, eq=False)
+class LazyAudio:
+    """Audio that is made while it is read, once: blocks float32 [C, n], `num_samples` in all."""
+
+    blocks: Iterator[np.ndarray]
+    sampling_rate: int
+    channels: int
+    num_samples: int
+
+    @property
+    def duration_s(self) -> float:
+        return self.num_samples / self.sampling_rate
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.blocks
+
+    def read(self) -> Audio:
+        """All of it, in memory."""
+        nothing = np.zeros((self.channels, 0), np.float32)
+        return Audio(np.concatenate([nothing, *self], axis=1), self.sampling_rate)
+
+    def save(self, path: str | os.PathLike, subtype: str | None = None) -> Path:
+        """As `Audio.save`."""
+        return _write(path, self, self.sampling_rate, self.channels, subtype)
+
+
+def _write(
+    path: str | os.PathLike,
+    blocks: Iterable[np.ndarray],
+    sampling_rate: int,
+    channels: int,
+    subtype: str | None,
+) -> Path:
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in OUTPUT_SUBTYPES:
+        raise AudioError(f"{path}: audio is written as {', '.join(OUTPUT_SUBTYPES)}")
+    with atomic_path(path) as temporary, open(temporary, "r+b", buffering=0) as opened:
+        file = _HonestFile(opened)
+        try:
+            _write_blocks(
+                file, blocks, sampling_rate, channels, suffix[1:].upper(), subtype, f"{path}: "
+            )
+        except (soundfile.SoundFileError, ValueError) as error:
+            if isinstance(error, CodaxError):
+                raise
+            raise AudioError(f"{path}: {error}") from error
+        finally:
+            file.tell_failure()
+    return path
+
+
+def _write_blocks(
+    file: Any,
+    blocks: Iterable[np.ndarray],
+    sampling_rate: int,
+    channels: int,
+    file_format: str,
+    subtype: str | None,
+    prefix: str,
+) -> None:
+    """In pieces, since libsndfile's Vorbis encoder puts as much on the stack as it is given.
+
+    Clipped here, since its MP3 encoder ends the process for samples of 1e10 and beyond.
+    """
+    subtype = subtype or OUTPUT_SUBTYPES[f".{file_format.lower()}"]
+    clips = subtype not in UNCLIPPED_SUBTYPES
+    with soundfile.SoundFile(
+        file, "w", sampling_rate, channels, subtype, format=file_format
+    ) as opened:
+        for block in blocks:
+            if not np.isfinite(block).all():
+                raise AudioError(f"{prefix}{NON_FINITE}")
+            for start in range(0, block.shape[1], SAMPLES_AT_ONCE):
+                piece = block[:, start : start + SAMPLES_AT_ONCE].T
+                opened.write(piece.clip(-1, 1) if clips else piece)
+                file.tell_failure()
+
+
+class _HonestFile:
+    """An unbuffered file that remembers a failure to write, of which libsndfile does not tell."""
+
+    def __init__(self, file: FileIO):
+        self._file = file
+        self._failure: OSError | None = None
+        self.seek, self.tell, self.read = file.seek, file.tell, file.read
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        try:
+            while rest and self._failure is None:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._failure = error
+        return len(data)
+
+    def tell_failure(self) -> None:
+        """Raise the `OSError` that there was."""
+        if self._failure is not None:
+            raise self._failure

@@ -1,32 +1,37 @@
 """AudioCodec: everything between an audio file and its codes that is not the network."""
 
 import io
+import math
 import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from codax.codec.audio import Audio
-from codax.codec.coding import Coder, fit_length
+from codax.codec.audio import FULL_SCALE, Audio, LazyAudio
+from codax.codec.coding import Coder, decode_chunks, encode_chunk_frames
 from codax.codec.dac_coder import DacCoder
 from codax.codec.encodec_coder import EncodecCoder
 from codax.codec.language_models import read_compressed
+from codax.codec.spool import Spool
 from codax.configuration import preset_name_of
 from codax.conversion import resolve_model
 from codax.errors import AudioError, FormatError
 from codax.feature_extraction import (
+    AudioBlocks,
+    LoudnessMeter,
+    Resampler,
     as_float_audio,
     gain_to_loudness,
-    limit_peak,
-    measure_loudness,
     mix,
-    read_audio,
-    resample,
 )
 from codax.formats import EncodedAudio
 from codax.formats.encoded_audio import MAX_INPUT_DB, MAX_SAMPLING_RATE
 from codax.modeling import FlaxDacModel, FlaxEncodecModel, model_class_of
+from codax.modeling.windows import fitted
+from codax.streaming import StreamDecoder, StreamEncoder, encoder_of, join_frames
 
 HUB_OPTIONS = (
     "cache_dir",
@@ -41,6 +46,12 @@ HUB_OPTIONS = (
 AudioSource = str | os.PathLike | bytes | BinaryIO | ArrayLike | Audio
 CodesSource = str | os.PathLike | bytes | BinaryIO | EncodedAudio
 
+BLOCK = 1 << 20
+"""Samples of an array that are prepared at a time."""
+
+RESAMPLER_REACH_S = 0.1
+"""Farther than the resampler's filter reaches at any rate that speech or music is kept at."""
+
 TRAINED = "trained"
 """The loudness that the model was trained on."""
 
@@ -49,8 +60,8 @@ class AudioCodec:
     """A codec for files: `encode` reads, resamples, normalises and codes, `decode` goes back.
 
     A file gets back its sampling rate, its channels, its exact length, and with DAC its loudness
-    and the balance between its channels. Codes are those of the whole clip, however long; memory
-    does not grow with it, but for EnCodec's models that code a clip in one piece (24 and 32 kHz).
+    and the balance between its channels. Codes are those of the whole clip, however long; from file
+    to file, memory does not grow with its length.
     """
 
     def __init__(self, model: FlaxDacModel | FlaxEncodecModel, model_name: str | None = None):
@@ -106,56 +117,163 @@ class AudioCodec:
         number of channels that the model does not take; `ValueError` for a number of codebooks or a
         bandwidth that the model does not have.
         """
-        original = _load(audio, sampling_rate)
+        source = _Source.of(audio, sampling_rate)
         levels = self._coder.levels(n_quantizers, bandwidth)
         loudness_db = self._checked_loudness(loudness_db)
-        samples = original.samples
-        if mix_channels:
-            samples = mix(samples, self._coder.channels_per_stream)
-        samples = resample(samples, original.sampling_rate, self.sampling_rate)
-        input_db = None
+        per_stream = self._coder.channels_per_stream
+        channels = per_stream if mix_channels else source.channels
+        if channels % per_stream:
+            raise AudioError(
+                f"the audio has {channels} channels, but the model takes {per_stream}; "
+                "mix_channels=True (--mix) converts it"
+            )
+        counted = _Counted(source.blocks, source.name)
+
+        def prepared() -> Iterator[np.ndarray]:
+            blocks = (mix(block, per_stream) if mix_channels else block for block in counted)
+            resampler = Resampler(source.sampling_rate, self.sampling_rate, channels)
+            return resampler.run(blocks)
+
+        blocks, input_db = prepared(), None
         if loudness_db is not None:
-            input_db = measure_loudness(samples, self.sampling_rate)
-            samples = limit_peak(samples * gain_to_loudness(input_db, loudness_db))
-        coded = self._coder.encode(samples.astype(np.float32), levels)
+            meter = LoudnessMeter(self.sampling_rate, channels)
+            for block in blocks:
+                meter.push(block)
+            input_db = meter.loudness
+            gain = gain_to_loudness(input_db, loudness_db)
+            blocks = _limited(prepared(), gain, meter.peak)
+        frames = encode_chunk_frames(self.config)
+        encoder = encoder_of(self.model, levels, frames, channels // per_stream, eager=False)
+        prepared_blocks = _Counted(blocks, source.name)
+        coded = join_frames(encoder.run(prepared_blocks))
         return EncodedAudio(
             codes=coded.codes,
-            sampling_rate=original.sampling_rate,
-            num_samples=original.num_samples,
+            sampling_rate=source.sampling_rate,
+            num_samples=counted.num_samples,
             input_db=input_db,
-            channels_per_stream=self._coder.channels_per_stream,
+            channels_per_stream=per_stream,
             segment_frames=coded.segment_frames,
             scales=coded.scales,
             model=self.model_name,
             preset=self._preset,
-            coded_samples=samples.shape[1],
+            coded_samples=prepared_blocks.num_samples,
         )
 
-    def decode(self, encoded: CodesSource) -> Audio:
+    def decode(
+        self, encoded: CodesSource, start_s: float | None = None, end_s: float | None = None
+    ) -> Audio:
         """Decode a clip: a path, the bytes of a file, a file object, or an `EncodedAudio`.
+
+        start_s, end_s: seconds, where the audio that is wanted begins and ends. It equals that part
+            of the whole, and no more is decoded than it depends on; but where the loudness of the
+            original is restored, that of the whole has to be measured, which decodes all of it.
 
         Files of descript-audio-codec and DAC-JAX decode as they do there, chunk by chunk, except
         that one gain for all channels restores the loudness, so that their balance stays.
 
-        Raises `FormatError` for a damaged file, or codes that this model cannot have made.
+        Raises `FormatError` for a damaged file, or codes that this model cannot have made,
+        `ValueError` for a span that is not within the clip.
+        """
+        return self.decode_lazily(encoded, start_s, end_s).read()
+
+    def decode_lazily(
+        self,
+        encoded: CodesSource,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        rescale: bool = False,
+    ) -> LazyAudio:
+        """`decode`, but nothing is decoded before the audio is saved, or iterated over.
+
+        However long it is, `decode_lazily("song.dac").save("song.wav")` takes the same memory.
+
+        rescale: turn audio down that would clip (see `Audio.without_clipping`)
         """
         clip = encoded if isinstance(encoded, EncodedAudio) else _read(encoded)
+        span = _checked_span(clip, start_s, end_s)
+        self._check(clip)
+        blocks = self._decoded(clip, span)
+        if rescale:
+            blocks = _rescaled(blocks, clip.channels)
+        return LazyAudio(blocks, clip.sampling_rate, clip.channels, span[1] - span[0])
+
+    def stream_encoder(
+        self,
+        sampling_rate: int | None = None,
+        channels: int | None = None,
+        n_quantizers: int | None = None,
+        bandwidth: float | None = None,
+        gain: float = 1.0,
+    ) -> StreamEncoder:
+        """For audio that comes piece by piece, as from a microphone: see `StreamEncoder`.
+
+        sampling_rate, channels: of the pieces; by default the model's
+        n_quantizers, bandwidth: as `encode` takes them
+        gain: a factor for all samples. The loudness of a stream cannot be measured before it ends.
+        """
+        levels = self._coder.levels(n_quantizers, bandwidth)
+        frames = encode_chunk_frames(self.config)
+        return StreamEncoder(self.model, levels, frames, sampling_rate, channels, gain)
+
+    def stream_decoder(
+        self, sampling_rate: int | None = None, channels: int | None = None
+    ) -> StreamDecoder:
+        """For codes that come piece by piece, as from a language model: see `StreamDecoder`.
+
+        sampling_rate, channels: of the audio; by default the model's
+        """
+        frames = decode_chunks(self.config, is_span=True).frames
+        return StreamDecoder(self.model, frames, sampling_rate, channels)
+
+    def _check(self, clip: EncodedAudio) -> int:
+        """Raise `FormatError` for codes that are not this model's; the samples they decode to."""
         clip.check_codes(self._coder.num_codebooks, self._coder.codebook_size)
         if clip.channels_per_stream != self._coder.channels_per_stream:
             raise FormatError(
                 f"codes hold {clip.channels_per_stream} channels each, allowed: "
                 f"{self._coder.channels_per_stream}, as the model codes"
             )
-        samples = self._coder.decode(clip)
-        decoded_s = (samples.shape[1] + self.config.hop_length) / self.sampling_rate
+        decoded_length = self._coder.decoded_length(clip)
+        decoded_s = (decoded_length + self.config.hop_length) / self.sampling_rate
         if clip.num_samples > decoded_s * clip.sampling_rate + 1:
             raise FormatError(
                 f"num_samples is {clip.num_samples}, allowed: up to the {decoded_s:.3f} s that "
                 f"{clip.num_frames} frames hold"
             )
-        samples = _restore_loudness(samples, self.sampling_rate, clip.input_db)
-        samples = resample(samples, self.sampling_rate, clip.sampling_rate)
-        return Audio(fit_length(samples, clip.num_samples), clip.sampling_rate)
+        return decoded_length
+
+    def _decoded(self, clip: EncodedAudio, span: tuple[int, int]) -> Iterator[np.ndarray]:
+        """Samples from span[0] to before span[1], float32 [C, n], at the rate of the clip."""
+        decoded_length = self._check(clip)
+        start, length = span[0], span[1] - span[0]
+        if clip.input_db is None and length < clip.num_samples:
+            coded_span, start = _coded_span(span, clip.sampling_rate, self.sampling_rate)
+            coded_span = coded_span[0], min(coded_span[1], decoded_length)
+            blocks = self._coder.decode(clip, coded_span)
+        else:
+            blocks = self._decoded_whole(clip)
+        resampler = Resampler(self.sampling_rate, clip.sampling_rate, clip.channels)
+        return fitted(resampler.run(blocks), length, skipped=start)
+
+    def _decoded_whole(self, clip: EncodedAudio) -> Iterator[np.ndarray]:
+        """All of a clip at the model's rate, with the loudness of the original."""
+        blocks = self._coder.decode(clip)
+        if clip.input_db is None:
+            yield from blocks
+            return
+        targets = clip.input_db if isinstance(clip.input_db, tuple) else (clip.input_db,)
+        each = clip.channels // len(targets)  # several where streams were normalised one by one
+        meters = [LoudnessMeter(self.sampling_rate, each) for _ in targets]
+        with Spool(clip.channels) as spool:
+            for block in spool.fill(blocks):
+                for meter, part in zip(meters, np.split(block, len(meters)), strict=True):
+                    meter.push(part)
+            gains = [
+                gain_to_loudness(meter.loudness, target)
+                for meter, target in zip(meters, targets, strict=True)
+            ]
+            by_channel = np.repeat(np.array(gains, np.float32), each)[:, None]
+            yield from (block * by_channel for block in spool)
 
     def _checked_loudness(self, loudness_db: float | str | None) -> float | None:
         if loudness_db == TRAINED:
@@ -167,30 +285,106 @@ class AudioCodec:
         return loudness_db
 
 
-def _load(audio: AudioSource, sampling_rate: int | None) -> Audio:
-    given: Any = audio
-    if isinstance(given, Audio):
-        loaded = Audio(as_float_audio(given.samples), given.sampling_rate)
-    elif isinstance(given, str | os.PathLike | bytes) or hasattr(given, "read"):
-        loaded = Audio(*read_audio(given))
-    elif sampling_rate is None:
-        raise AudioError("audio given as an array needs its sampling_rate (Hz)")
-    else:
-        loaded = Audio(np.atleast_2d(as_float_audio(given)), sampling_rate)
-    name = audio if isinstance(audio, str | os.PathLike) else "audio"
-    if loaded.samples.ndim != 2 or 0 in loaded.samples.shape:
-        raise AudioError(
-            f"{name}: has shape {loaded.samples.shape}; expected channels and samples, at least one"
-        )
-    rate = loaded.sampling_rate
-    is_integer = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
-    if not is_integer or not 1 <= rate <= MAX_SAMPLING_RATE:
-        raise AudioError(f"{name}: sampling_rate={rate!r} must be an integer of 1 to 768000 Hz")
-    if sampling_rate not in (None, loaded.sampling_rate):
-        raise AudioError(
-            f"{name}: is at {loaded.sampling_rate} Hz, but sampling_rate={sampling_rate}"
-        )
-    return loaded
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """Audio to encode, which can be read more than once: iterating gives blocks float32 [C, n]."""
+
+    name: str | os.PathLike
+    sampling_rate: int
+    channels: int
+    blocks: Iterable[np.ndarray]
+
+    @classmethod
+    def of(cls, audio: AudioSource, sampling_rate: int | None) -> "_Source":
+        given: Any = audio
+        name = given if isinstance(given, str | os.PathLike) else "audio"
+        if isinstance(given, str | os.PathLike | bytes) or hasattr(given, "read"):
+            blocks = AudioBlocks(given)
+            source = cls(name, blocks.sampling_rate, blocks.channels, blocks)
+        else:
+            rate = given.sampling_rate if isinstance(given, Audio) else sampling_rate
+            if rate is None:
+                raise AudioError("audio given as an array needs its sampling_rate (Hz)")
+            samples = given.samples if isinstance(given, Audio) else given
+            samples = np.atleast_2d(as_float_audio(samples))
+            if samples.ndim != 2 or 0 in samples.shape:
+                raise AudioError(
+                    f"{name}: has shape {samples.shape}; expected channels and samples, at least "
+                    "one"
+                )
+            blocks = np.split(samples, range(BLOCK, samples.shape[1], BLOCK), axis=1)
+            source = cls(name, rate, len(samples), blocks)
+        rate = source.sampling_rate
+        is_integer = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
+        if not is_integer or not 1 <= rate <= MAX_SAMPLING_RATE:
+            raise AudioError(f"{name}: sampling_rate={rate!r} must be an integer of 1 to 768000 Hz")
+        if sampling_rate not in (None, rate):
+            raise AudioError(f"{name}: is at {rate} Hz, but sampling_rate={sampling_rate}")
+        return source
+
+
+class _Counted:
+    """The same blocks, and how many samples they were. Raises `AudioError` if there are none."""
+
+    def __init__(self, blocks: Iterable[np.ndarray], name: str | os.PathLike):
+        self.num_samples = 0
+        self._blocks = blocks
+        self._name = name
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        self.num_samples = 0
+        for block in self._blocks:
+            self.num_samples += block.shape[1]
+            yield block
+        if not self.num_samples:
+            raise AudioError(f"{self._name}: holds no samples; expected at least one")
+
+
+def _limited(blocks: Iterable[np.ndarray], gain: float, peak: float) -> Iterator[np.ndarray]:
+    """Blocks times `gain`, and turned down where that takes their `peak` beyond 1."""
+    largest = float(np.float32(peak) * gain)
+    factor = 1.0 / largest if largest > 1.0 else 1.0
+    return (block * gain * factor for block in blocks)
+
+
+def _rescaled(blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:
+    """`Audio.without_clipping` of all blocks together."""
+    with Spool(channels) as spool:
+        for _ in spool.fill(blocks):
+            pass
+        factor = FULL_SCALE / spool.peak if spool.peak > FULL_SCALE else 1.0
+        yield from (block * np.float32(factor) for block in spool)
+
+
+def _checked_span(
+    clip: EncodedAudio, start_s: float | None, end_s: float | None
+) -> tuple[int, int]:
+    """Seconds as samples. Raises `ValueError` naming the value that is not within the clip."""
+    limits = f"must be seconds, from 0 to {clip.duration_s:.6g}, and before the end"
+    for name, value in (("start_s", start_s), ("end_s", end_s)):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and 0 <= value <= clip.duration_s):
+            raise ValueError(f"{name}={value!r} {limits}")
+    start = 0 if start_s is None else round(start_s * clip.sampling_rate)
+    end = clip.num_samples if end_s is None else round(end_s * clip.sampling_rate)
+    if start >= end:
+        raise ValueError(f"start_s={start_s!r}, end_s={end_s!r} {limits}")
+    return start, end
+
+
+def _coded_span(
+    span: tuple[int, int], sampling_rate: int, coded_rate: int
+) -> tuple[tuple[int, int], int]:
+    """(the span at the model's rate of which one at `sampling_rate` is made, what to skip of that).
+
+    It begins where samples of both rates coincide, and reaches as far beyond as the resampler sees.
+    """
+    if sampling_rate == coded_rate:
+        return span, 0
+    both = math.gcd(sampling_rate, coded_rate)  # so many times a second
+    unit = max(0, span[0] * both // sampling_rate - math.ceil(RESAMPLER_REACH_S * both))
+    stop = math.ceil((span[1] / sampling_rate + RESAMPLER_REACH_S) * coded_rate)
+    return (unit * coded_rate // both, stop), span[0] - unit * sampling_rate // both
 
 
 def _read(source: str | os.PathLike | bytes | BinaryIO) -> EncodedAudio:
@@ -201,17 +395,3 @@ def _read(source: str | os.PathLike | bytes | BinaryIO) -> EncodedAudio:
             f"codes are read from a path, bytes or a binary file, not {type(source).__name__}"
         )
     return read_compressed(source)
-
-
-def _restore_loudness(
-    samples: np.ndarray, sampling_rate: int, input_db: float | tuple[float, ...] | None
-) -> np.ndarray:
-    """Bring samples [C, T] to the loudness that was measured before encoding, in LUFS."""
-    if input_db is None:
-        return samples
-    if isinstance(input_db, tuple):  # a file whose streams were normalised one by one
-        pairs = zip(np.split(samples, len(input_db)), input_db, strict=True)
-        restored = [_restore_loudness(stream, sampling_rate, db) for stream, db in pairs]
-        return np.concatenate(restored)
-    gain = gain_to_loudness(measure_loudness(samples, sampling_rate), input_db)
-    return (samples * gain).astype(np.float32)

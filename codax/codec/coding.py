@@ -1,22 +1,19 @@
 """What every codec family brings to `AudioCodec`."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
+from codax.configuration.config_fields import DecodeChunks
 from codax.formats import EncodedAudio
 
-
-class Coded(NamedTuple):
-    """Codes int32 [N, K, F] of a clip, with the fields of `EncodedAudio` of the same names."""
-
-    codes: np.ndarray
-    segment_frames: tuple[int, ...] | None = None
-    scales: np.ndarray | None = None
+CHUNK_S = 10.0
+"""Seconds of audio that go through a network at once, where its configuration names no length."""
 
 
 class Coder(Protocol):
-    """Samples at the model's rate to codes and back, whatever their length.
+    """What `AudioCodec` must know of a family of models.
 
     training_loudness_db: LUFS that the model was trained on; None for audio as it is
     num_codebooks, codebook_size: what its codes may be
@@ -36,19 +33,32 @@ class Coder(Protocol):
         """How many codebooks to use. Raises `ValueError` for what the model does not have."""
         ...
 
-    def encode(self, samples: np.ndarray, levels: int) -> Coded:
-        """Samples float32 [C, T]; `AudioError` for channels that the model does not take."""
-        ...
-
-    def decode(self, clip: EncodedAudio) -> np.ndarray:
-        """-> samples float32 [C, T]; T is what the model makes of the codes.
+    def decoded_length(self, clip: EncodedAudio) -> int:
+        """How many samples `decode` gives for all of a clip.
 
         Raises `FormatError` for codes that the model cannot have made.
         """
         ...
 
+    def decode(
+        self, clip: EncodedAudio, span: tuple[int, int] | None = None
+    ) -> Iterator[np.ndarray]:
+        """-> pieces float32 [C, T] of the audio, at the model's rate.
 
-def fit_length(samples: np.ndarray, num_samples: int) -> np.ndarray:
-    """[C, T] -> [C, num_samples], cropped or filled with zeros at the end."""
-    samples = samples[:, :num_samples]
-    return np.pad(samples, ((0, 0), (0, num_samples - samples.shape[1])))
+        span: the samples, from the first to before the second, that are wanted
+        """
+        ...
+
+
+def encode_chunk_frames(config: Any) -> int:
+    """How many frames to encode at a time: what the configuration says, or `CHUNK_S`."""
+    return config.encode_chunk_frames() or config.encode_chunk_frames(CHUNK_S)
+
+
+def decode_chunks(config: Any, is_span: bool) -> DecodeChunks:
+    """How to decode: as the configuration says; exactly for a span, or where it says nothing."""
+    chunks = config.decode_chunks()
+    if chunks is None or is_span:
+        frames = config.decode_chunks(CHUNK_S).frames if chunks is None else chunks.frames
+        return DecodeChunks(frames, overlap=0.0, mode="exact")
+    return chunks

@@ -252,6 +252,12 @@ class EncodecConfig(CodecConfig, TransformersEncodecConfig):
         return (steps > 0) * ((steps - 1) * stride + length)
 
     @property
+    def codes_whole_clips(self) -> bool:
+        """Whether every frame depends on all of a clip: no chunk of it can be coded by itself."""
+        normalises = self.normalize or self.norm_type == "time_group_norm"
+        return self.segmenting is None and normalises
+
+    @property
     def encoder_context(self) -> "ContextFrames":
         """What a chunk of audio needs beside it for exact codes inside it."""
         return _context(self.architecture.encoder)

@@ -62,6 +62,15 @@ class Conv:
             beyond_first += self.stride - 1
         return beyond_first // self.stride + 1
 
+    def determined_length(self, length: int) -> int:
+        """Of the outputs for an input that goes on, how many `length` inputs determine."""
+        left = self.padding[0]
+        if self.transposed:
+            return max(length * self.stride - left, 0)
+        if self.pad_mode == "reflect" and length <= left:
+            return 0  # the beginning is mirrored as far as there
+        return max((length + left - self.span - 1) // self.stride + 1, 0)
+
     def input_span(self, start: int, stop: int) -> tuple[int, int]:
         """The half-open range of inputs that the outputs [start, stop) are computed from."""
         left = self.padding[0]
@@ -146,6 +155,13 @@ def output_length(convs: Iterable[Conv], length: int, padded: bool = True) -> in
             break
         length = conv.output_length(length, padded)
     return max(length, 0)
+
+
+def determined_length(convs: Iterable[Conv], length: int) -> int:
+    """How many outputs of a network `length` inputs determine, whatever follows them."""
+    for conv in convs:
+        length = conv.determined_length(length)
+    return length
 
 
 def input_span(convs: tuple[Conv, ...], start: int, stop: int) -> tuple[int, int]:

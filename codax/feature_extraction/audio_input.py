@@ -2,8 +2,9 @@
 
 import io
 import os
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -15,7 +16,7 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".a
 """The suffixes of common formats that libsndfile reads; `.m4a` and `.aac` are not among them."""
 
 _SF_ERR_UNRECOGNISED_FORMAT = 1  # sndfile.h
-_BLOCK_SIZE = 1 << 22  # samples over all channels that one read asks for
+_BLOCK_SIZE = 1 << 20  # samples over all channels that one read asks for
 
 # (dtype kind, bytes) -> (the value of silence, full scale)
 _PCM = {
@@ -36,17 +37,80 @@ def read_audio(source: str | os.PathLike | bytes | BinaryIO) -> tuple[np.ndarray
     Raises `AudioError`, naming the file and the reason, where the content is no readable audio or
     holds NaN or infinity, and `OSError` where the path cannot be opened.
     """
-    if isinstance(source, str | os.PathLike):
-        name, content = os.fspath(source), Path(source).read_bytes()
-    elif isinstance(source, bytes):
-        name, content = "audio bytes", source
-    else:
-        name, content = str(getattr(source, "name", "audio file object")), source.read()
-    if not isinstance(content, bytes):
-        raise AudioError(f"{name}: opened as text; audio is read from files opened in mode 'rb'")
-    samples, sampling_rate = _decode(content, name)
-    _refuse_non_finite(samples, name)
-    return samples, sampling_rate
+    blocks = AudioBlocks(source)
+    nothing = np.zeros((blocks.channels, 0), np.float32)
+    return np.concatenate([nothing, *blocks], axis=1), blocks.sampling_rate
+
+
+class AudioBlocks:
+    """An audio file that is read block by block, as often as one iterates over it.
+
+    Source, samples and errors are those of `read_audio`; of a path, or a file object that can be
+    rewound, no more than a block is held in memory.
+
+    sampling_rate: Hz; channels: how many
+    iterating: float32 [C, n]
+    """
+
+    def __init__(self, source: str | os.PathLike | bytes | BinaryIO):
+        self._content: Any = source
+        if isinstance(source, str | os.PathLike):
+            self.name = os.fspath(source)
+        elif isinstance(source, bytes):
+            self.name = "audio bytes"
+        else:
+            name = getattr(source, "name", None)
+            self.name = name if isinstance(name, str) else "audio file object"
+            can_be_rewound = _can_be_rewound(source)
+            sample = source.read(0) if can_be_rewound else source.read()
+            self._content = source if can_be_rewound else sample
+            if not isinstance(sample, bytes):
+                raise AudioError(
+                    f"{self.name}: opened as text; audio is read from files opened in mode 'rb'"
+                )
+        with self._opened() as file:
+            self.sampling_rate, self.channels = file.samplerate, file.channels
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Until no more comes: a header may promise 2**36 frames of nothing."""
+        num_samples = 0
+        with self._opened() as file:
+            while len(block := self._read(file)):
+                samples = np.ascontiguousarray(block.T)
+                _refuse_non_finite(samples, self.name, num_samples)
+                num_samples += len(block)
+                yield samples
+
+    def _read(self, file: soundfile.SoundFile) -> np.ndarray:
+        with self._explained():
+            return file.read(_BLOCK_SIZE // file.channels, dtype="float32", always_2d=True)
+
+    @contextmanager
+    def _opened(self) -> Iterator[soundfile.SoundFile]:
+        with ExitStack() as stack:
+            if isinstance(self._content, str | os.PathLike):
+                file = stack.enter_context(open(self._content, "rb"))
+            elif isinstance(self._content, bytes):
+                file = io.BytesIO(self._content)
+            else:
+                file = self._content
+                file.seek(0)
+            with self._explained():
+                opened = soundfile.SoundFile(file)
+            yield stack.enter_context(opened)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string.rstrip(".")
+            if error.code == _SF_ERR_UNRECOGNISED_FORMAT:
+                reason = (
+                    f"no audio format that can be read ({' '.join(AUDIO_SUFFIXES)}); "
+                    "convert .m4a, .aac and others to .wav first"
+                )
+            raise AudioError(f"{self.name}: {reason}") from error
 
 
 def as_float_audio(array: ArrayLike, name: str = "audio") -> np.ndarray:
@@ -82,35 +146,23 @@ def as_float_audio(array: ArrayLike, name: str = "audio") -> np.ndarray:
     return samples
 
 
-def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
+def _can_be_rewound(file: BinaryIO) -> bool:
+    """Whether it stands at its beginning, and can be brought back there."""
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            return _read_samples(file), file.samplerate
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.rstrip(".")
-        if error.code == _SF_ERR_UNRECOGNISED_FORMAT:
-            reason = (
-                f"no audio format that can be read ({' '.join(AUDIO_SUFFIXES)}); "
-                "convert .m4a, .aac and others to .wav first"
-            )
-        raise AudioError(f"{name}: {reason}") from error
+        return file.seekable() and file.tell() == 0
+    except (AttributeError, OSError):
+        return False
 
 
-def _read_samples(file: soundfile.SoundFile) -> np.ndarray:
-    """Read block by block until no more comes: a header may promise 2**36 frames of nothing."""
-    block_frames = _BLOCK_SIZE // file.channels
-    blocks: list[np.ndarray] = [np.zeros((0, file.channels), np.float32)]
-    while len(block := file.read(block_frames, dtype="float32", always_2d=True)):
-        blocks.append(block)
-    return np.ascontiguousarray(np.concatenate(blocks).T)
-
-
-def _refuse_non_finite(samples: np.ndarray, name: str) -> None:
+def _refuse_non_finite(samples: np.ndarray, name: str, num_before: int = 0) -> None:
     finite = np.isfinite(samples)
     if finite.all():
         return
     index = np.unravel_index(np.argmin(finite), samples.shape)
-    position = ", ".join(str(axis_index) for axis_index in index)
+    value = samples[index]
+    shown = [int(axis_index) for axis_index in index]
+    if shown:
+        shown[-1] += num_before
     raise AudioError(
-        f"{name}: the sample at [{position}] is {samples[index]}; audio must be finite"
+        f"{name}: the sample at [{', '.join(map(str, shown))}] is {value}; audio must be finite"
     )

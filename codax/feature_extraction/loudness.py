@@ -6,6 +6,7 @@ signals under 0.5 s are zero-padded to it, the last block is zero-padded to its 
 nothing is quieter than -70 LUFS.
 """
 
+import copy
 import math
 
 import numpy as np
@@ -33,18 +34,89 @@ def measure_loudness(samples: np.ndarray, sampling_rate: int) -> float:
     Raises `AudioError` for another number of channels, and for a sampling rate at which the shelf
     at 1500 Hz does not exist.
     """
-    if samples.ndim != 2 or not 1 <= len(samples) <= len(_CHANNEL_WEIGHTS):
-        raise AudioError(
-            f"loudness is defined for 1 to {len(_CHANNEL_WEIGHTS)} channels, as [C, T]; "
-            f"got shape {samples.shape}; loudness_db=None (--no-loudness) does without"
+    if samples.ndim != 2:
+        raise AudioError(f"loudness is defined for [C, T]; got shape {samples.shape}")
+    meter = LoudnessMeter(sampling_rate, len(samples))
+    meter.push(samples)
+    return meter.loudness
+
+
+class LoudnessMeter:
+    """`measure_loudness` of audio that comes in pieces, in memory that hardly grows with it.
+
+    peak: of all samples so far, their largest magnitude
+    """
+
+    def __init__(self, sampling_rate: int, channels: int):
+        if not 1 <= channels <= len(_CHANNEL_WEIGHTS):
+            raise AudioError(
+                f"loudness is defined for 1 to {len(_CHANNEL_WEIGHTS)} channels; got {channels}; "
+                "loudness_db=None (--no-loudness) does without"
+            )
+        if sampling_rate <= 2 * _SHELF_HZ:
+            raise AudioError(
+                f"loudness is defined for sampling rates above {2 * _SHELF_HZ:.0f} Hz; "
+                f"got {sampling_rate} Hz"
+            )
+        self.peak = 0.0
+        self._rate = sampling_rate
+        self._block = int(_BLOCK_S * sampling_rate)
+        self._stride = int(_BLOCK_S * sampling_rate * _BLOCK_STRIDE)
+        self._sections = np.stack([_high_shelf(sampling_rate), _high_pass(sampling_rate)])
+        self._states = np.zeros((len(self._sections), channels, 2))
+        self._filtered = np.zeros((channels, 0))  # K-weighted, from the first unfinished block on
+        self._received = 0
+        self._powers: list[np.ndarray] = []  # of finished blocks, each [blocks]
+
+    def push(self, samples: np.ndarray) -> None:
+        """float [C, n]: what comes next."""
+        self.peak = max(self.peak, float(np.abs(samples).max(initial=0.0)))
+        self._received += samples.shape[1]
+        self._add(samples)
+
+    @property
+    def loudness(self) -> float:
+        """LUFS of what has come so far, at least -70."""
+        ended = copy.deepcopy(self)
+        ended._finish()
+        return _gated_loudness(np.concatenate(ended._powers))
+
+    def _add(self, samples: np.ndarray) -> None:
+        """Filter, and measure the blocks that are finished.
+
+        |----- block 0 -----|
+             |----- block 1 -----|
+                  |----- block 2 -----|
+        |~~~~~~~~~~~~ channel ~~~~~~~~~~~|
+        |-- stride = block / 4
+        """
+        from scipy.signal import sosfilt  # takes most of a second to load; loudness is an option
+
+        if not samples.shape[1]:
+            return
+        filtered, self._states = sosfilt(
+            self._sections, samples.astype(np.float64), zi=self._states
         )
-    if sampling_rate <= 2 * _SHELF_HZ:
-        raise AudioError(
-            f"loudness is defined for sampling rates above {2 * _SHELF_HZ:.0f} Hz; "
-            f"got {sampling_rate} Hz"
-        )
-    channel_powers = np.stack([_block_powers(channel, sampling_rate) for channel in samples])
-    return _gated_loudness(_CHANNEL_WEIGHTS[: len(samples)] @ channel_powers)
+        held = np.concatenate([self._filtered, filtered], axis=1)
+        count = max((held.shape[1] - self._block) // self._stride + 1, 0)
+        if count:
+            blocks = np.lib.stride_tricks.sliding_window_view(held, self._block, axis=1)
+            blocks = blocks[:, : count * self._stride : self._stride]
+            powers = np.einsum("cbt,cbt->cb", blocks, blocks) / (_BLOCK_S * self._rate)
+            self._powers.append(_CHANNEL_WEIGHTS[: len(powers)] @ powers)
+        self._filtered = held[:, count * self._stride :]
+
+    def _finish(self) -> None:
+        """Bring a short signal to the shortest duration, and the last block to its length."""
+        shortest = int(_MIN_DURATION_S * self._rate)
+        self._add(np.zeros((len(self._filtered), max(0, shortest - self._received))))
+        overlap = self._block - self._stride
+        if self._filtered.shape[1] > overlap:
+            missing = self._block - self._filtered.shape[1]
+            # Zeros after the filter: the padded block is not filtered on.
+            padded = np.pad(self._filtered, ((0, 0), (0, missing)))
+            powers = np.einsum("ct,ct->c", padded, padded) / (_BLOCK_S * self._rate)
+            self._powers.append(np.atleast_1d(_CHANNEL_WEIGHTS[: len(powers)] @ powers))
 
 
 def gain_to_loudness(current_db: float, target_db: float) -> float:
@@ -60,37 +132,6 @@ def limit_peak(samples: np.ndarray, peak: float = 1.0) -> np.ndarray:
     """
     largest = float(np.max(np.abs(samples), initial=0.0))
     return samples * (peak / largest) if largest > peak else samples
-
-
-def _block_powers(channel: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """K-weighted mean square of each block; only the last block may reach into padding.
-
-        |----- block 0 -----|
-             |----- block 1 -----|
-                  |----- block 2 -----|
-        |~~~~~~~~~~~~ channel ~~~~~~~~~~~|0 0|
-        |-- stride = block / 4
-
-    channel: [T] -> float64 [num_blocks]
-    """
-    block_length = int(_BLOCK_S * sampling_rate)
-    stride = int(_BLOCK_S * sampling_rate * _BLOCK_STRIDE)
-    filtered = _k_weight(channel, sampling_rate)
-    num_strides = math.ceil((len(filtered) - block_length) / stride)
-    padding = num_strides * stride + block_length - len(filtered)
-    padded = np.pad(filtered, (0, padding))
-    blocks = np.lib.stride_tricks.sliding_window_view(padded, block_length)[::stride]
-    return np.einsum("bt,bt->b", blocks, blocks) / (_BLOCK_S * sampling_rate)
-
-
-def _k_weight(channel: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Pad to the shortest duration that is measured, then filter: [T] -> float64 [T']."""
-    from scipy.signal import sosfilt  # takes most of a second to load; loudness is an option
-
-    shortfall = max(0, int(_MIN_DURATION_S * sampling_rate) - len(channel))
-    padded = np.pad(channel.astype(np.float64), (0, shortfall))
-    sections = np.stack([_high_shelf(sampling_rate), _high_pass(sampling_rate)])
-    return np.asarray(sosfilt(sections, padded))
 
 
 def _high_shelf(sampling_rate: int) -> np.ndarray:

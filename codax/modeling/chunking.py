@@ -1,7 +1,9 @@
 """Coding in chunks: how long they are, how they overlap, and how they become a whole again."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, islice
 from typing import Any
 
 import jax
@@ -12,14 +14,17 @@ from jax.core import Tracer
 
 from codax.configuration.config_fields import DecodeChunks
 
+from .devices import on_host
 from .windows import Window, windows
 
 FADE_SHARE = 4
 """Of an overlap that is too short to drop all corrupted frames, one in so many is averaged."""
 
-Process = Callable[[Any, Any, Any, int], tuple[Any, Any]]
-"""(state, start, following, size) -> (state, what frames [start, start + size) give: an array
-[..., n], or a tree of such arrays). The next chunk begins at frame `following`, and gets the state.
+Process = Callable[[Any, Sequence[Any], Any, int], tuple[Any, Any]]
+"""(state, starts, following, size) -> (state, result), for the frames [start, start + size) of each
+of `starts`; the chunk after them begins at frame `following`, and gets the state.
+
+The result is an array [S * B, ..., n], or a tree of such arrays, for S starts and B clips.
 """
 
 
@@ -70,58 +75,70 @@ class Chunking:
             right = dropped - left
         return cls(frames, (left, right), overlap - left - right)
 
-    def windows(self, num_frames: int) -> Iterator[Window]:
-        """The chunks of a clip."""
+    def windows(self, num_frames: int, span: tuple[int, int] | None = None) -> Iterator[Window]:
+        """The chunks of a clip, or of a span of it, whose ends are exact only in exact chunks."""
         if not self.is_mean:
-            return windows(num_frames, self.size, self.context, self.overlap)
+            return windows(num_frames, self.size, self.context, self.overlap, span)
         starts = range(0, num_frames, self.size - self.overlap)
         spans = [(start, min(start + self.size, num_frames)) for start in starts]
         return (Window(*span, *span) for span in spans)
 
     def kept(
-        self, process: Process, num_frames: int, units_per_frame: int = 1, state: Any = None
+        self,
+        process: Process,
+        num_frames: int,
+        units_per_frame: int = 1,
+        state: Any = None,
+        at_once: int = 1,
+        span: tuple[int, int] | None = None,
     ) -> Iterator[Any]:
         """Run `process` over the chunks of a clip -> what each keeps, on the host.
 
         units_per_frame: n of an array [..., n] for a frame; what ends with the clip may have fewer
             or more, which all count
-        The next chunk is under way while one is fetched.
+        at_once: how many chunks `process` gets, if they do not hand a state on
+        span: frames to cover, if not all
+
+        The next chunks are under way while some are fetched.
         """
 
-        def results() -> Iterator[tuple[Window, Any]]:
+        def results() -> Iterator[tuple[list[Window], Any]]:
             carried = state
-            for window, following in _with_following(self.windows(num_frames)):
-                carried, result = process(carried, window.start, following, window.size)
-                yield window, result
+            groups = _in_groups(self.windows(num_frames, span), at_once)
+            for group, following in _with_following(groups):
+                starts = [window.start for window in group]
+                starts += starts[-1:] * (at_once - len(starts))  # one program for all groups
+                carried, result = process(carried, starts, following, group[0].size)
+                yield group, result
 
-        for window, result in _one_ahead(results()):
-            span = _span_kept(window, num_frames, units_per_frame)
-            yield jax.tree.map(lambda array, span=span: np.asarray(array)[..., span], result)
+        for group, result in one_ahead(results()):
+            fetched = jax.tree.map(on_host, result)
+            for index, window in enumerate(group):
+                kept = _span_kept(window, num_frames, units_per_frame)
+                yield jax.tree.map(partial(_part, index, at_once, kept), fetched)
 
     def kept_traced(
         self, process: Process, num_frames: int, units_per_frame: int = 1, state: Any = None
     ) -> list[Any]:
         """`kept` inside a caller's `jax.jit`: chunks of one size are one loop of the program."""
         chunks = tuple(self.windows(num_frames))
-        followed = tuple(_with_following(chunks))
-        size = chunks[0].stop - chunks[0].start
-        whole = [
-            (one.start, following) for one, following in followed if one.stop - one.start == size
+        followed = [
+            (group[0], following)
+            for group, following in _with_following(_in_groups(chunks, at_once=1))
         ]
+        size = chunks[0].size
+        whole = [(window.start, following) for window, following in followed if window.size == size]
         state, stacked = lax.scan(
-            lambda carry, now: process(carry, now[0], now[1], size), state, jnp.array(whole)
+            lambda carry, now: process(carry, [now[0]], now[1], size), state, jnp.array(whole)
         )
         results = [jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(len(whole))]
         for window, following in followed[len(whole) :]:
-            state, result = process(state, window.start, following, window.size)
+            state, result = process(state, [window.start], following, window.size)
             results.append(result)
+        spans = (_span_kept(window, num_frames, units_per_frame) for window in chunks)
         return [
             jax.tree.map(lambda array, span=span: array[..., span], result)
-            for span, result in zip(
-                (_span_kept(window, num_frames, units_per_frame) for window in chunks),
-                results,
-                strict=True,
-            )
+            for span, result in zip(spans, results, strict=True)
         ]
 
     def fade(self, units_per_frame: int) -> np.ndarray:
@@ -137,37 +154,58 @@ def is_traced(*trees: Any) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
-def take_span(array: Any, start: Any, size: int) -> Any:
-    """array[..., start : start + size], where `start` may be traced; None stays None."""
+def take_spans(array: Any, starts: Sequence[Any], size: int) -> Any:
+    """array[..., start : start + size] for each of `starts`, which may be traced: [S * B, ..., n].
+
+    None stays None.
+    """
     if array is None:
         return None
-    if isinstance(array, Tracer) or isinstance(start, Tracer):
-        return lax.dynamic_slice_in_dim(array, start, size, axis=-1)
-    return array[..., start : start + size]
+    if isinstance(array, Tracer) or isinstance(starts[0], Tracer):
+        spans = [lax.dynamic_slice_in_dim(array, start, size, axis=-1) for start in starts]
+    else:
+        spans = [array[..., start : start + size] for start in starts]
+    if len(spans) == 1:
+        return spans[0]
+    return np.concatenate(spans)
+
+
+def one_ahead(items: Iterable) -> Iterator:
+    """The same items, each given out once the next one has been made."""
+    before = None
+    for item in items:
+        if before is not None:
+            yield before
+        before = item
+    if before is not None:
+        yield before
+
+
+def _part(index: int, count: int, span: slice, array: np.ndarray) -> np.ndarray:
+    """Of [S * B, ..., n] for S = `count` chunks, what one of them keeps."""
+    return array.reshape(count, -1, *array.shape[1:])[index][..., span]
 
 
 def _span_kept(window: Window, num_frames: int, units_per_frame: int) -> slice:
     """What a window keeps of its result."""
     first = (window.keep_start - window.start) * units_per_frame
     stop = (window.keep_stop - window.start) * units_per_frame
-    return slice(first, None if window.stop == num_frames else stop)
+    return slice(first, None if window.keep_stop == num_frames else stop)
 
 
-def _with_following(chunks: Iterable[Window]) -> Iterator[tuple[Window, int]]:
-    """Each window with the start of the next one; of the last, with its own."""
+def _in_groups(chunks: Iterable[Window], at_once: int) -> Iterator[list[Window]]:
+    """At most `at_once` windows of one size at a time."""
+    for _, same in groupby(chunks, key=lambda window: window.size):
+        while group := list(islice(same, at_once)):
+            yield group
+
+
+def _with_following(groups: Iterable[list[Window]]) -> Iterator[tuple[list[Window], int]]:
+    """Each group with the start of the next one; the last, with its own."""
     before = None
-    for window in chunks:
+    for group in groups:
         if before is not None:
-            yield before, window.start
-        before = window
+            yield before, group[0].start
+        before = group
     if before is not None:
-        yield before, before.start
-
-
-def _one_ahead(items: Iterator) -> Iterator:
-    """The same items, each given out once the next one has been made."""
-    before = next(items)
-    for item in items:
-        yield before
-        before = item
-    yield before
+        yield before, before[0].start

@@ -11,8 +11,11 @@ the chunk before. So the numbers are those of the whole clip.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
@@ -21,10 +24,104 @@ from codax.configuration.config_fields import DecodeChunks
 from codax.configuration.configuration_encodec import ContextFrames
 from codax.configuration.conv_geometry import Layer, Lstm, named_layers
 
-from .chunking import Chunking, is_traced, take_span
+from .chunking import Chunking, is_traced, one_ahead, take_spans
+from .devices import on_host
 from .lstm import LstmCarry
-from .segments import overlap_added
+from .segments import OverlapAdd
 from .windows import joined
+
+PREFIX_FRAMES = 512
+"""Frames at a time of what is run through for the LSTM's state alone."""
+
+
+@dataclass(frozen=True)
+class CarriedPart:
+    """The encoder or decoder of an EnCodec model as it runs over the chunks of a clip."""
+
+    model: Any
+    is_encoder: bool
+
+    @property
+    def context(self) -> ContextFrames:
+        """Frames that a chunk needs beside it."""
+        config = self.model.config
+        return config.encoder_context if self.is_encoder else config.decoder_context
+
+    @cached_property
+    def _lstm(self) -> tuple[tuple[str, ...], Lstm]:
+        """The path of the only LSTM in the tree of variables."""
+        architecture = self.model.module.architecture
+        name = "encoder" if self.is_encoder else "decoder"
+        layers: tuple[Layer, ...] = getattr(architecture, name)
+        ((path, lstm),) = (
+            (path, layer) for path, layer in named_layers(layers) if isinstance(layer, Lstm)
+        )
+        return (name, *path), lstm
+
+    def no_states(self, batch: int) -> jax.Array:
+        """Of the LSTM before the first chunk, float32 [L, 2, B, C]."""
+        _, lstm = self._lstm
+        return jnp.zeros((lstm.num_layers, 2, batch, lstm.size), jnp.float32)
+
+    def encode(
+        self, states: Any, start: Any, following: Any, audio: Any, lengths: Any, levels: int, params
+    ) -> tuple[Any, Any]:
+        """One chunk, audio [B, C, T] with `lengths` int [B] -> (states, codes [B, K, F]).
+
+        It begins at frame `start` of the clip, the next one at frame `following`, whose states are
+        given back. A chunk from the beginning of the clip takes no states.
+        """
+        return self._run(
+            "encode_codes",
+            states,
+            start,
+            following,
+            params,
+            audio.swapaxes(1, 2),
+            lengths,
+            num_quantizers=levels,
+        )
+
+    def decode(
+        self, states: Any, start: Any, following: Any, codes: Any, num_frames: Any, params
+    ) -> tuple[Any, Any]:
+        """One chunk likewise, codes [B, K, F], int [B] -> (states, audio [B, C, T])."""
+        states, samples = self._run(
+            "decode_segments", states, start, following, params, codes, None, num_frames
+        )
+        return states, samples.swapaxes(1, 2)
+
+    def states_at(self, frame: int, codes: Any, params: Any) -> Any:
+        """The decoder's states for a chunk that begins at `frame`: its LSTM runs up to there."""
+        states = self.no_states(len(codes))
+        step = PREFIX_FRAMES - self.context.before_lstm
+        for start in range(0, frame, step):
+            # What is filled up lies behind the frames before which states are kept.
+            piece = take_spans(codes, [start], PREFIX_FRAMES)
+            missing = PREFIX_FRAMES - piece.shape[-1]
+            piece = np.pad(piece, ((0, 0), (0, 0), (0, missing)))
+            following = min(start + step, frame)
+            states, _ = self._run("decode_no_audio", states, start, following, params, piece)
+        return states
+
+    def _run(
+        self, method: str, states: Any, start: Any, following: Any, params: Any, *arrays, **options
+    ) -> tuple[Any, Any]:
+        path, _ = self._lstm
+        before_lstm = self.context.before_lstm
+        is_first = start == 0
+        carry = LstmCarry(
+            states=jnp.where(is_first, 0.0, states),
+            enter=jnp.where(is_first, 0, before_lstm),
+            leave=jnp.asarray(following + before_lstm - start),
+        )
+        variables = unflatten_dict({(*path, "carry"): carry})
+        variables, result = self.model._apply_carrying(
+            method, params, variables, *arrays, **options
+        )
+        for name in (*path, "carry"):
+            variables = variables[name]
+        return variables.states, result
 
 
 def encode_in_chunks(
@@ -34,8 +131,8 @@ def encode_in_chunks(
 
     frames: how many are encoded at a time
     """
-    config = model.config
-    hop_length, context = config.hop_length, config.encoder_context
+    part = CarriedPart(model, is_encoder=True)
+    hop_length = model.config.hop_length
     batch, _, length = audio.shape
     num_frames = -(-length // hop_length)
     traced = is_traced(audio, lengths, params)
@@ -44,57 +141,65 @@ def encode_in_chunks(
     samples = numpy.pad(numpy.asarray(audio), ((0, 0), (0, 0), (0, missing)))
     lengths = numpy.full(batch, length) if lengths is None else lengths
     # The clip may end inside a frame, and then no chunk but the last is right up to its end.
-    chunking = Chunking.exact(frames, (context.before, context.after))
+    chunking = Chunking.exact(frames, (part.context.before, part.context.after))
 
-    def process(state, start, following, size):
-        piece = take_span(samples, start * hop_length, size * hop_length)
+    def process(states, starts, following, size):
+        (start,) = starts
+        piece = take_spans(samples, [start * hop_length], size * hop_length)
         own_lengths = (lengths - start * hop_length).clip(0, size * hop_length)
-        carry = _carry(config.architecture.encoder, "encoder", state, start, following, context)
-        carry, encoded = model._apply_carrying(
-            "encode_segments",
-            params,
-            carry,
-            piece.swapaxes(1, 2),
-            own_lengths,
-            num_quantizers=levels,
-        )
-        return _states(carry), encoded.codes
+        return part.encode(states, start, following, piece, own_lengths, levels, params)
 
-    state = _no_states(config.architecture.encoder, batch)
     run = chunking.kept_traced if traced else chunking.kept
-    return numpy.concatenate([*run(process, num_frames, state=state)], axis=-1)[None], None
+    kept = run(process, num_frames, state=part.no_states(batch))
+    return numpy.concatenate([*kept], axis=-1)[None], None
 
 
-def decode_in_chunks(model, codes: Any, num_frames: Any, chunks: DecodeChunks, params: Any) -> Any:
-    """codes int32 [B, K, F], num_frames int [B] or None -> audio float32 [B, C, T]."""
-    config = model.config
-    hop_length, context = config.hop_length, config.decoder_context
+def decode_in_chunks(
+    model,
+    codes: Any,
+    num_frames: Any,
+    chunks: DecodeChunks,
+    params: Any,
+    span: tuple[int, int] | None = None,
+) -> Iterator[Any]:
+    """codes int32 [B, K, F], num_frames int [B] or None -> pieces of audio float32 [B, C, T].
+
+    span: the frames whose audio is wanted, if not all
+    """
+    part = CarriedPart(model, is_encoder=False)
+    hop_length = model.config.hop_length
     batch, _, total = codes.shape
     traced = is_traced(codes, num_frames, params)
     codes = codes if traced else np.asarray(codes)
-    chunking = Chunking.of(chunks, (context.before, context.after))
-
-    def counts(start, size):
-        return None if num_frames is None else (num_frames - start).clip(0, size)
-
-    def process_alone(state, start, _, size):
-        piece = take_span(codes, start, size)
-        decoded = model._apply("decode_segments", params, piece, None, counts(start, size))
-        return state, decoded.swapaxes(1, 2)
-
-    def process(state, start, following, size):
-        piece = take_span(codes, start, size)
-        carry = _carry(config.architecture.decoder, "decoder", state, start, following, context)
-        carry, decoded = model._apply_carrying(
-            "decode_segments", params, carry, piece, None, counts(start, size)
-        )
-        return _states(carry), decoded.swapaxes(1, 2)
-
+    chunking = Chunking.of(chunks, (part.context.before, part.context.after))
     exact = chunks.mode == "exact"
-    state = _no_states(config.architecture.decoder, batch) if exact else None
-    numpy, run = (jnp, chunking.kept_traced) if traced else (np, chunking.kept)
-    kept = run(process if exact else process_alone, total, hop_length, state)
-    return numpy.concatenate([*joined(kept, chunking.fade(hop_length), numpy)], axis=-1)
+
+    def counts(starts, size):
+        """Frames that there are, for each start and clip."""
+        if num_frames is None:
+            return None
+        numpy = jnp if traced else np
+        return numpy.concatenate([(num_frames - start).clip(0, size) for start in starts])
+
+    def process(states, starts, following, size):
+        pieces = take_spans(codes, starts, size)
+        if exact:
+            (start,) = starts
+            return part.decode(states, start, following, pieces, counts(starts, size), params)
+        samples = model._apply("decode_segments", params, pieces, None, counts(starts, size))
+        return states, samples.swapaxes(1, 2)
+
+    if traced:
+        state = part.no_states(batch) if exact else None
+        kept = chunking.kept_traced(process, total, hop_length, state)
+        return joined(kept, chunking.fade(hop_length), jnp)
+    state = None
+    if exact:
+        first = next(chunking.windows(total, span)).start
+        state = part.states_at(first, codes, params)
+    at_once = 1 if exact else model.chunks_at_once(batch, params)
+    kept = chunking.kept(process, total, hop_length, state, at_once, span)
+    return joined(kept, chunking.fade(hop_length))
 
 
 def encode_in_groups(
@@ -102,41 +207,59 @@ def encode_in_groups(
 ) -> tuple[Any, Any]:
     """As `encode_in_chunks`, of a model that codes segments: `at_once` of them at a time."""
     size, stride = model.config.segmenting
-    samples = np.asarray(audio).swapaxes(1, 2)
-    batch, length, channels = samples.shape
+    samples = np.asarray(audio)
+    batch, channels, length = samples.shape
     lengths = np.full(batch, length) if lengths is None else lengths
     count = -(-length // stride)
 
-    def encode(group: range) -> list[np.ndarray]:
-        segments = np.zeros((at_once, batch, size, channels), np.float32)
-        own_lengths = np.zeros((at_once, batch), np.int32)
-        for row, row_lengths, index in zip(segments, own_lengths, group, strict=False):
-            piece = samples[:, index * stride : index * stride + size]
-            row[:, : piece.shape[1]] = piece
-            row_lengths[:] = (lengths - index * stride).clip(0, size)
-        segments = segments.reshape(-1, size, channels)
-        encoded = model._apply(
-            "encode_segments", params, segments, own_lengths.reshape(-1), num_quantizers=levels
-        )
-        arrays = [np.asarray(array) for array in encoded if array is not None]
-        return [array.reshape(at_once, batch, *array.shape[1:])[: len(group)] for array in arrays]
+    def encoded() -> Iterator[tuple[range, Any]]:
+        for group in _groups(count, at_once):
+            segments = np.zeros((at_once, batch, channels, size), np.float32)
+            own_lengths = np.zeros((at_once, batch), np.int32)
+            for row, row_lengths, index in zip(segments, own_lengths, group, strict=False):
+                piece = samples[..., index * stride : index * stride + size]
+                row[..., : piece.shape[-1]] = piece
+                row_lengths[:] = (lengths - index * stride).clip(0, size)
+            segments = segments.reshape(-1, channels, size).swapaxes(1, 2)
+            yield (
+                group,
+                model._apply(
+                    "encode_segments",
+                    params,
+                    segments,
+                    own_lengths.reshape(-1),
+                    num_quantizers=levels,
+                ),
+            )
 
-    pieces = zip(*map(encode, _groups(count, at_once)), strict=True)
-    codes, *scales = (np.concatenate(one) for one in pieces)
+    pieces = []
+    for group, arrays in one_ahead(encoded()):
+        fetched = [on_host(array) for array in arrays if array is not None]
+        pieces.append([a.reshape(at_once, batch, *a.shape[1:])[: len(group)] for a in fetched])
+    codes, *scales = (np.concatenate(one) for one in zip(*pieces, strict=True))
     return codes, scales[0] if scales else None
 
 
 def decode_in_groups(
-    model, codes: Any, scales: Any, num_frames: Any, at_once: int, params: Any
-) -> np.ndarray:
+    model,
+    codes: Any,
+    scales: Any,
+    num_frames: Any,
+    at_once: int,
+    params: Any,
+    first: int = 0,
+) -> Iterator[np.ndarray]:
     """codes int32 [S, B, K, F], scales float32 [S, B, 1], num_frames int [S, B] or None
 
-    -> audio float32 [B, C, T], of segments decoded `at_once` at a time.
+    -> pieces of audio float32 [B, C, T], of segments decoded `at_once` at a time.
+
+    first: the segment with which the audio begins; those that reach into it are decoded too
     """
-    config = model.config
+    config, stride = model.config, model.config.segmenting.stride
     codes = np.asarray(codes)
     count, batch, _, total = codes.shape
     frames = np.full((count, batch), total) if num_frames is None else np.asarray(num_frames)
+    skipped = max(first - (config.segmenting.length - 1) // stride, 0)
 
     def fill(array: Any, group: range) -> Any:
         if array is None:
@@ -145,56 +268,26 @@ def decode_in_groups(
         missing = [(0, at_once - len(array))] + [(0, 0)] * (array.ndim - 1)
         return np.pad(array, missing).reshape(-1, *array.shape[2:])
 
-    def decode(group: range) -> Iterator[np.ndarray]:
-        pieces = (fill(array, group) for array in (codes, scales, frames))
-        decoded = np.asarray(model._apply("decode_segments", params, *pieces))
-        segments = decoded.reshape(at_once, batch, *decoded.shape[1:])
-        return iter(segments[: len(group)].swapaxes(2, 3))
+    def decoded() -> Iterator[tuple[range, Any]]:
+        for group in _groups(count, at_once, skipped):
+            pieces = (fill(array, group) for array in (codes, scales, frames))
+            yield group, model._apply("decode_segments", params, *pieces)
 
-    segments = (segment for group in _groups(count, at_once) for segment in decode(group))
-    return overlap_added(segments, frames * config.hop_length, config.segmenting.stride)
+    def segments() -> Iterator[np.ndarray]:
+        for group, samples in one_ahead(decoded()):
+            fetched = on_host(samples).swapaxes(1, 2)
+            yield from fetched.reshape(at_once, batch, *fetched.shape[1:])[: len(group)]
 
-
-def _groups(count: int, size: int) -> Iterator[range]:
-    return (range(start, min(start + size, count)) for start in range(0, count, size))
-
-
-def _lstm(layers: tuple[Layer, ...]) -> tuple[tuple[str, ...], Lstm]:
-    """The only LSTM of a network, and its path in the tree of variables."""
-    ((path, lstm),) = (
-        (path, layer) for path, layer in named_layers(layers) if isinstance(layer, Lstm)
-    )
-    return path, lstm
-
-
-def _no_states(layers: tuple[Layer, ...], batch: int) -> Any:
-    _, lstm = _lstm(layers)
-    return jnp.zeros((lstm.num_layers, 2, batch, lstm.size), jnp.float32)
+    lengths = frames * config.hop_length
+    adding = OverlapAdd(stride, lengths[0])
+    # Each segment ends what lies before it: nothing, for the first one.
+    wanted = first - skipped + 1
+    for index, segment in enumerate(segments()):
+        piece = adding.push(segment, lengths[skipped + index])
+        if index >= wanted:
+            yield piece
+    yield adding.flush()
 
 
-def _carry(
-    layers: tuple[Layer, ...],
-    part: str,
-    states: Any,
-    start: Any,
-    following: Any,
-    context: ContextFrames,
-) -> dict:
-    """The collection `CARRY` for a chunk from frame `start`; the next one begins at `following`."""
-    path, _ = _lstm(layers)
-    enter = jnp.where(start == 0, 0, context.before_lstm)
-    leave = following + context.before_lstm - start
-    return unflatten_dict({(part, *path, "carry"): LstmCarry(states, enter, jnp.asarray(leave))})
-
-
-def _states(carry: Any) -> Any:
-    (carried,) = _leaves(carry)
-    return carried.states
-
-
-def _leaves(tree: Any) -> Iterator[LstmCarry]:
-    if isinstance(tree, LstmCarry):
-        yield tree
-    else:
-        for branch in tree.values():
-            yield from _leaves(branch)
+def _groups(count: int, size: int, first: int = 0) -> Iterator[range]:
+    return (range(start, min(start + size, count)) for start in range(first, count, size))

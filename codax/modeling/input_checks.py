@@ -8,12 +8,15 @@ import numpy as np
 from jax.core import Tracer
 
 
-def checked_audio(input_values: Any, channels: int, shortest: int, hint: str) -> jax.Array:
+def checked_audio(input_values: Any, channels: int, shortest: int, hint: str) -> Any:
     """Floats [B, channels, T] with T at least `shortest`; `ValueError` for anything else.
 
     hint: what to do about another number of channels.
+    -> what is on the host stays there, so that a long clip need not fit on a device.
     """
-    audio = jnp.asarray(input_values)
+    audio = input_values if isinstance(input_values, jax.Array) else np.asarray(input_values)
+    if audio.dtype == np.float64:
+        audio = audio.astype(np.float32)
     if audio.ndim != 3 or audio.shape[1] != channels:
         raise ValueError(
             f"input_values has shape {audio.shape}; expected [batch, {channels}, samples] ({hint})"
@@ -31,8 +34,10 @@ def checked_audio(input_values: Any, channels: int, shortest: int, hint: str) ->
     return audio
 
 
-def checked_codes(audio_codes: Any, axes: str, most: int, size: int) -> jax.Array:
+def checked_codes(audio_codes: Any, axes: str, most: int, size: int) -> Any:
     """int32 [..., K, F] with K at most `most` and codes below `size`; `ValueError` otherwise.
+
+    Codes are on the host then, unless they are traced.
 
     axes: the names of the axes before K, for messages: "batch", or "segments, batch". The values of
     traced codes cannot be checked.
@@ -50,7 +55,7 @@ def checked_codes(audio_codes: Any, axes: str, most: int, size: int) -> jax.Arra
         raise ValueError(
             f"audio_codes reach from {codes.min()} to {codes.max()}, not 0 to {size - 1}"
         )
-    return jnp.asarray(codes, jnp.int32)
+    return codes.astype(jnp.int32)
 
 
 def checked_counts(name: str, counts: Any, batch: int) -> np.ndarray:

@@ -90,7 +90,8 @@ class FlaxLstm(nn.Module):
             entering = tuple(carry.states[index].astype(self.dtype))
             frames = jnp.arange(len(driven))
             carrying = partial(carried_step, carry, entering)
-            (_, state), outputs = lax.scan(carrying, (start, start), (frames, driven))
+            (end, kept), outputs = lax.scan(carrying, (start, start), (frames, driven))
+            state = _chosen(carry.leave == len(driven), end, kept)
         return jnp.swapaxes(outputs, 0, 1), jnp.stack(state).astype(jnp.float32)
 
 

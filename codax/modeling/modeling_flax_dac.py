@@ -1,5 +1,6 @@
 """DAC in Flax: the descript audio codec (Kumar et al. 2023, arXiv:2306.06546)."""
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -15,13 +16,13 @@ from codax.configuration.config_fields import DecodeChunks
 from codax.configuration.configuration_dac import DacArchitecture, DacConfig
 from codax.configuration.conv_geometry import output_length
 
-from .chunking import Chunking, is_traced, take_span
+from .chunking import Chunking, is_traced, take_spans
 from .input_checks import checked_audio, checked_codes
 from .layers import FlaxLayers
 from .pretrained_base import FlaxPreTrainedCodec
 from .quantizer import FlaxResidualVectorQuantizer
 from .weight_table import WeightRule, dac_weight_rules
-from .windows import joined
+from .windows import cropped, joined
 
 # A ModelOutput may leave fields out; those of a model's own outputs never are.
 _UNSET: Any = None
@@ -190,14 +191,19 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         traced = is_traced(audio, params)
         audio = audio if traced else np.asarray(audio)
 
-        def process(state, start, _, size):
-            piece = take_span(audio, start * hop_length, size * hop_length + rest)
+        def process(state, starts, _, size):
+            spans = [start * hop_length for start in starts]
+            piece = take_spans(audio, spans, size * hop_length + rest)
             output = self._apply("encode", params, piece, n_quantizers=levels)
             codes, latents = output.audio_codes, output.projected_latents
             return state, (output.quantized_representation, codes, latents)
 
-        numpy, run = (jnp, chunking.kept_traced) if traced else (np, chunking.kept)
-        kept = zip(*run(process, num_frames), strict=True)
+        if traced:
+            numpy, chunks = jnp, chunking.kept_traced(process, num_frames)
+        else:
+            at_once = self.chunks_at_once(len(audio), params)
+            numpy, chunks = np, chunking.kept(process, num_frames, at_once=at_once)
+        kept = zip(*chunks, strict=True)
         quantized, codes, latents = (numpy.concatenate(pieces, axis=-1) for pieces in kept)
         return FlaxDacEncoderOutput(
             loss=self._loss(codes, latents, params, numpy),
@@ -266,30 +272,72 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         if chunks is None or chunks.frames >= num_frames or not padded:
             output = self._apply("decode", params, *arrays, padded=padded)
         else:
-            output = FlaxDacDecoderOutput(self._decode_chunks(arrays, chunks, params))
+            numpy: Any = jnp if is_traced(arrays, params) else np
+            audio = numpy.concatenate([*self._decoded(arrays, chunks, params)], axis=-1)
+            output = FlaxDacDecoderOutput(audio_values=audio)
         if num_samples is not None:
             output = FlaxDacDecoderOutput(_fit_length(output.audio_values, num_samples))
         return self._as(output, return_dict)
 
-    def _decode_chunks(self, arrays: tuple, chunks: DecodeChunks, params: Any) -> Any:
-        """-> audio [B, T], of latents or codes [B, D or K, F]."""
+    def decode_pieces(
+        self,
+        audio_codes: Any,
+        chunks: DecodeChunks,
+        span: tuple[int, int] | None = None,
+        params: dict | None = None,
+    ) -> Iterator[np.ndarray]:
+        """`decode` for audio that need not fit in memory: piece by piece, as it is made.
+
+        audio_codes: int [B, K, F]
+        chunks: what `config.decode_chunks` gives
+        span: the samples, from the first to before the second, that are wanted; no more than
+            they depend on is decoded. In "exact" chunks they are those of the whole.
+        -> float32 [B, 1, T], one after the other, `config.decoded_length(F)` or the span in all
+        """
+        config = self.config
+        codes = checked_codes(audio_codes, "batch", config.n_codebooks, config.codebook_size)
+        hop_length, num_frames = config.hop_length, codes.shape[-1]
+        first, last = span or (0, config.decoded_length(num_frames))
+        start = first // hop_length
+        frames = (start, min(-(-last // hop_length), num_frames))
+        pieces = self._decoded((None, codes), chunks, params, frames)
+        return (
+            piece[:, None]
+            for piece in cropped(pieces, last - first, skipped=first - start * hop_length)
+        )
+
+    def _decoded(
+        self,
+        arrays: tuple,
+        chunks: DecodeChunks,
+        params: Any,
+        span: tuple[int, int] | None = None,
+    ) -> Iterator[Any]:
+        """-> pieces of audio [B, T], of latents or codes [B, D or K, F], or a span of frames."""
         hop_length, num_frames = self.config.hop_length, arrays[-1].shape[-1]
         chunking = Chunking.of(chunks, self.config.decoder_context_frames)
         traced = is_traced(arrays, params)
         if not traced:
             arrays = jax.tree.map(np.asarray, arrays)
 
-        def process(state, start, _, size):
-            pieces = [take_span(array, start, size) for array in arrays]
+        def process(state, starts, _, size):
+            pieces = [take_spans(array, starts, size) for array in arrays]
             audio = self._apply("decode", params, *pieces).audio_values
             # All but the last must fill their frames: odd strides leave some short.
             missing = 0 if chunking.is_mean else size * hop_length - audio.shape[-1]
             return state, jnp.pad(audio, ((0, 0), (0, max(missing, 0))))
 
-        numpy, run = (jnp, chunking.kept_traced) if traced else (np, chunking.kept)
-        kept = run(process, num_frames, hop_length)
-        audio = numpy.concatenate([*joined(kept, chunking.fade(hop_length), numpy)], axis=-1)
-        return audio[:, : self.config.decoded_length(num_frames)]
+        if traced:
+            numpy, kept = jnp, chunking.kept_traced(process, num_frames, hop_length)
+        else:
+            at_once = self.chunks_at_once(len(arrays[-1]), params)
+            numpy = np
+            kept = chunking.kept(process, num_frames, hop_length, at_once=at_once, span=span)
+        first, last = span or (0, num_frames)
+        length = None
+        if last == num_frames:
+            length = self.config.decoded_length(num_frames) - first * hop_length
+        return cropped(joined(kept, chunking.fade(hop_length), numpy), length)
 
     def __call__(
         self,
@@ -329,8 +377,9 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         lengths = range(1, self.config.hop_length + 1)
         return next(length for length in lengths if output_length(convs, length))
 
-    def _checked_latents(self, quantized_representation) -> jax.Array:
-        latents = jnp.asarray(quantized_representation)
+    def _checked_latents(self, quantized_representation) -> Any:
+        latents = quantized_representation
+        latents = latents if isinstance(latents, jax.Array) else np.asarray(latents)
         width = self.config.hidden_size
         if latents.ndim != 3 or latents.shape[1] != width or 0 in latents.shape:
             raise ValueError(

@@ -1,6 +1,6 @@
 """EnCodec in Flax (Défossez et al. 2022, arXiv:2210.13438)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -12,10 +12,12 @@ from jax import lax
 from jax.core import Tracer
 from transformers.utils import ModelOutput, logging
 
+from codax.configuration.config_fields import DecodeChunks
 from codax.configuration.configuration_encodec import EncodecArchitecture, EncodecConfig
 
 from .chunking import is_traced
 from .conv_padding import without_rest
+from .devices import on_host
 from .encodec_chunks import (
     decode_in_chunks,
     decode_in_groups,
@@ -28,6 +30,7 @@ from .pretrained_base import FlaxPreTrainedCodec
 from .quantizer import FlaxEuclideanResidualVectorQuantizer
 from .segments import cut_segments, overlap_add, segment_lengths
 from .weight_table import WeightRule, encodec_weight_rules
+from .windows import cropped
 
 logger = logging.get_logger(__name__)
 
@@ -188,6 +191,14 @@ class FlaxEncodecModule(nn.Module):
         audio = audio if lengths is None else without_rest(audio, lengths)
         return jnp.swapaxes(audio, 1, 2)[..., :num_samples]
 
+    def encode_codes(self, samples, lengths=None, num_quantizers: int | None = None):
+        """Of `encode_segments` the codes alone."""
+        return self.encode_segments(samples, lengths, num_quantizers).codes
+
+    def decode_no_audio(self, codes) -> None:
+        """Nothing but the state of the LSTM, in the collection `CARRY`."""
+        self.decode_segments(codes)
+
     def decode_segments(self, codes, scales=None, num_frames=None):
         """int32 [N, K, F], float32 [N, 1] -> float32 [N, T, C], `num_frames` int [N] of them."""
         latents = self.quantizer.dequantize(codes)
@@ -273,7 +284,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         audio, coded, _ = self._checked_clips(input_values, padding_mask)
         levels = self.config.checked_quantizers(bandwidth)
         frames = self.config.encode_chunk_frames(chunk_length_s)
-        encode, at_once = self._chunking(frames, audio.shape[-1], (audio, coded, params))
+        encode, at_once = self._chunking(frames, audio.shape, (audio, coded, params))
         if encode is None:
             encoded = self._apply("encode", params, audio, coded, num_quantizers=levels)
         else:
@@ -343,20 +354,78 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
                 codes.shape, num_samples, padding_mask, last_frame_pad_length
             )
         chunks = config.decode_chunks(chunk_length_s, overlap, chunk_mode)
-        at_once = self._segments_at_once(chunks.frames if chunks else None)
+        at_once = self._segments_at_once(chunks and chunks.frames, codes.shape[1], params)
         traced = is_traced(codes, scales, frames, lengths, params)
         if at_once and len(codes) > at_once and not traced:
-            audio = decode_in_groups(self, codes, scales, frames, at_once, params)
+            pieces = decode_in_groups(self, codes, scales, frames, at_once, params)
+            audio = np.concatenate([*pieces], axis=-1)
             audio = _cropped(audio, None, lengths, length, config.hop_length)
-        elif chunks is None or at_once or config.normalize or chunks.frames >= codes.shape[-1]:
+        elif (
+            chunks is None
+            or at_once
+            or config.codes_whole_clips
+            or chunks.frames >= codes.shape[-1]
+        ):
             audio = self._apply(
                 "decode", params, codes, scales, frames, lengths, num_samples=length
             )
         else:
             counts = None if frames is None else frames[0]
-            audio = decode_in_chunks(self, codes[0], counts, chunks, params)
+            pieces = decode_in_chunks(self, codes[0], counts, chunks, params)
+            audio = (jnp if traced else np).concatenate([*pieces], axis=-1)
             audio = _cropped(audio, counts, lengths, length, config.hop_length)
         return self._as(FlaxEncodecDecoderOutput(audio_values=audio), return_dict)
+
+    def decode_pieces(
+        self,
+        audio_codes: Any,
+        chunks: DecodeChunks,
+        audio_scales: Any = None,
+        num_frames: Any = None,
+        span: tuple[int, int] | None = None,
+        params: dict | None = None,
+    ) -> Iterator[np.ndarray]:
+        """`decode` for audio that need not fit in memory: piece by piece, as it is made.
+
+        audio_codes, audio_scales, num_frames: as `decode` takes them
+        chunks: what `config.decode_chunks` gives
+        span: the samples, from the first to before the second, that are wanted; no more than
+            they depend on is decoded, but for the LSTM, which runs from the beginning. In "exact"
+            chunks they are those of the whole.
+        -> float32 [B, C, T], one after the other
+        """
+        config = self.config
+        codes = checked_codes(
+            audio_codes, "segments, batch", config.num_quantizers, config.codebook_size
+        )
+        scales = self._checked_scales(audio_scales, codes.shape)
+        frames = None if num_frames is None else self._checked_frames(num_frames, codes.shape)
+        hop_length = config.hop_length
+        at_once = self._segments_at_once(chunks.frames, codes.shape[1], params)
+        if at_once:
+            stride = config.segmenting.stride
+            start = 0 if span is None else span[0] // stride
+            if span is not None:  # what is behind it does not reach into it
+                codes, scales, frames = jax.tree.map(
+                    lambda array: array[: -(-span[1] // stride)], (codes, scales, frames)
+                )
+            each = self.chunks_at_once(codes.shape[1], params)
+            at_once = min(at_once, -(-len(codes) // each) * each)
+            pieces = decode_in_groups(self, codes, scales, frames, at_once, params, start)
+            skipped = start * stride
+        elif config.codes_whole_clips:
+            audio = self._apply("decode", params, codes, scales, frames)
+            pieces, skipped = iter([on_host(audio)]), 0
+        else:
+            start, stop = (0, codes.shape[-1]) if span is None else span
+            if span is not None:
+                start, stop = start // hop_length, min(-(-stop // hop_length), codes.shape[-1])
+            counts = None if frames is None else frames[0]
+            pieces = decode_in_chunks(self, codes[0], counts, chunks, params, (start, stop))
+            skipped = start * hop_length
+        if span is None:
+            return pieces
+        return cropped(pieces, span[1] - span[0], skipped=span[0] - skipped)
 
     def encode_segments(self, samples, lengths=None, num_quantizers: int | None = None) -> Encoded:
         """Encode segments as they are, for callers that cut clips themselves.
@@ -407,28 +476,34 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         output = FlaxEncodecOutput(audio_codes=encoded.codes, audio_values=decoded)
         return self._as(output, return_dict)
 
-    def _segments_at_once(self, frames: int | None) -> int | None:
-        """How many segments chunks of `frames` frames hold; None for models without segments."""
+    def _segments_at_once(self, frames: int | None, batch: int, params: Any) -> int | None:
+        """How many segments chunks of `frames` frames hold; None for models without segments.
+
+        Several devices take as many each, of a batch of clips.
+        """
         segmenting = self.config.segmenting
         if frames is None or segmenting is None:
             return None
-        return max(1, frames * self.config.hop_length // segmenting.stride)
+        of_a_chunk = max(1, round(frames * self.config.hop_length / segmenting.stride))
+        return of_a_chunk * self.chunks_at_once(batch, params)
 
-    def _chunking(self, frames: int | None, length: int, given: Any) -> tuple[Any, Any]:
+    def _chunking(self, frames: int | None, shape: tuple[int, ...], given: Any) -> tuple[Any, Any]:
         """(what encodes in chunks of `frames` frames or None for a whole clip, how much at once).
 
         A caller's `jax.jit` cannot bring segments to the host; they stay one batch there, and so
         does a clip with one scale for all of it.
         """
-        at_once = self._segments_at_once(frames)
+        (batch, _, length), (*_, params) = shape, given
+        at_once = self._segments_at_once(frames, batch, params)
         if at_once:
             is_long = length > at_once * self.config.segmenting.stride
             return (encode_in_groups if is_long and not is_traced(given) else None), at_once
-        if frames is None or self.config.normalize or frames * self.config.hop_length >= length:
+        whole = frames is None or self.config.codes_whole_clips
+        if whole or frames * self.config.hop_length >= length:
             return None, None
         return encode_in_chunks, frames
 
-    def _checked_clips(self, input_values, padding_mask) -> tuple[jax.Array, Any, Any]:
+    def _checked_clips(self, input_values, padding_mask) -> tuple[Any, Any, Any]:
         """(audio, samples of each clip that are coded, its length), int [B] or None for all of T.
 
         They differ where silence after the clip is coded with it.
@@ -444,8 +519,9 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             return audio, None, None
         covered = lengths
         if self.config.segmentation == "transformers" and self.config.segmenting is not None:
-            is_beyond = jnp.arange(length) >= lengths[:, None, None]
-            audio = jnp.where(is_beyond, 0, audio)
+            numpy = jnp if isinstance(audio, jax.Array) else np
+            is_beyond = np.arange(length) >= lengths[:, None, None]
+            audio = numpy.where(is_beyond, numpy.float32(0), audio)
             covered = self.config.segmented_length(lengths).clip(0, length)
         return audio, covered, lengths
 

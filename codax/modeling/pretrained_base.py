@@ -1,8 +1,9 @@
 """Loading and saving, the same for every codec. The only module that knows FlaxPreTrainedModel."""
 
 import errno
+import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ from transformers.utils import CONFIG_NAME, ModelOutput, logging
 
 from codax.files import atomic_path
 
+from .devices import divided_where_possible, mesh_of, replicated
 from .lstm import CARRY
 from .torch_layout import params_from_flax, params_from_torch, params_to_torch
 from .weight_files import SAFETENSORS, find_weights
@@ -120,6 +122,7 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         shared by all model objects. `params` stand in for the model's own.
         """
         weights = self.params if params is None else params
+        arrays = divided_where_possible(arrays, weights)
         return _run(self.module, method, weights, arrays, tuple(sorted(options.items())))
 
     def _apply_carrying(
@@ -127,8 +130,25 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
     ) -> tuple[Any, Any]:
         """`_apply` with the state of LSTMs, the collection `CARRY` -> (that state, the result)."""
         weights = self.params if params is None else params
+        arrays = divided_where_possible(arrays, weights)
         options_ = tuple(sorted(options.items()))
         return _run_carrying(self.module, method, weights, carry, arrays, options_)
+
+    def spread(self, devices: Sequence[Any] | None = None) -> None:
+        """Hold the parameters on several devices, among which work is divided from then on.
+
+        Batches are divided where their size is a multiple of the number of devices, and so are the
+        chunks of long clips, whatever their number. Results are those of one device.
+
+        devices: all of this process by default; `jax.devices()` where `jax.distributed` joins
+            several processes, all of which then make the same calls with the same arguments
+        """
+        self.params = replicated(self.params, jax.local_devices() if devices is None else devices)
+
+    def chunks_at_once(self, batch: int, params: Mapping | None = None) -> int:
+        """How many chunks of a batch of clips make a batch for all devices of the parameters."""
+        mesh = mesh_of(self.params if params is None else params)
+        return 1 if mesh is None else mesh.size // math.gcd(mesh.size, batch)
 
     def _as(self, output: ModelOutput, return_dict: bool | None) -> Any:
         """An output as its dataclass, or as a tuple where that is what the caller wants."""

@@ -1,7 +1,7 @@
 """Clips in overlapping segments, coded each for itself, and put together again."""
 
-from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,25 +31,52 @@ def cut_segments(samples, lengths, size: int, stride: int):
     return segments, segment_lengths(lengths, num_segments, size, stride)
 
 
-def overlap_added(segments: Iterable[np.ndarray], lengths: np.ndarray, stride: int) -> np.ndarray:
-    """`overlap_add` on the host: segments [B, C, N] one by one, lengths int [S, B] -> [B, C, T]."""
-    total = weights = np.zeros(())
-    end = 0
-    for index, (segment, own_lengths) in enumerate(zip(segments, lengths, strict=True)):
-        positions = np.arange(segment.shape[-1])
-        if not end:
-            end = (len(lengths) - 1) * stride + len(positions)
-            total = np.zeros((*segment.shape[:-1], end), np.float32)
-            weights = np.zeros((len(segment), 1, end), np.float32)
-        triangle = 0.5 - np.abs((positions + 1) / (lengths[0][:, None] + 1) - 0.5)
-        weight = np.where(positions < own_lengths[:, None], triangle, 0)[:, None]
-        span = slice(index * stride, index * stride + len(positions))
-        total[..., span] += weight * np.where(weight > 0, segment, 0)
-        weights[..., span] += weight
-    last = np.maximum((lengths > 0).sum(axis=0) - 1, 0)
-    ends = last * stride + np.take_along_axis(lengths, last[None], axis=0)[0]
-    is_inside = np.arange(end) < ends[:, None, None]
-    return np.where(is_inside, total / np.where(weights > 0, weights, 1), 0)
+class OverlapAdd:
+    """`overlap_add` on the host, of segments that come one by one, in bounded memory.
+
+    stride: samples from the beginning of one segment to that of the next
+    first_lengths: int [B], of the first segment of each clip, which decides the weights
+    """
+
+    def __init__(self, stride: int, first_lengths: np.ndarray):
+        self._stride = stride
+        self._first_lengths = first_lengths[:, None]
+        self._start = 0  # of the segment that came last, where `_total` and `_weights` begin
+        self._ends = np.zeros(len(first_lengths), np.int64)  # of each clip, as far as is known
+        self._total: Any = np.zeros((len(first_lengths), 1, 0), np.float32)
+        self._weights = self._total
+
+    def push(self, segment: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """A segment [B, C, N], int [B] samples of it -> [B, C, T], what it ends: a stride, or 0."""
+        size = segment.shape[-1]
+        is_first = self._total.shape[-1] == 0
+        start = self._start if is_first else self._start + self._stride
+        self._ends = np.where(lengths > 0, start + lengths, self._ends)
+        settled = self._settled(start - self._start)
+        if is_first:
+            self._total = np.zeros(segment.shape, np.float32)
+            self._weights = np.zeros((len(segment), 1, size), np.float32)
+        else:
+            missing = ((0, 0), (0, 0), (0, self._stride))
+            self._total = np.pad(self._total, missing)[..., self._stride :]
+            self._weights = np.pad(self._weights, missing)[..., self._stride :]
+        positions = np.arange(size)
+        triangle = 0.5 - np.abs((positions + 1) / (self._first_lengths + 1) - 0.5)
+        weight = np.where(positions < lengths[:, None], triangle, 0).astype(np.float32)[:, None]
+        self._total += weight * np.where(weight > 0, segment, 0)
+        self._weights += weight
+        self._start = start
+        return settled
+
+    def flush(self) -> np.ndarray:
+        """What is left behind the beginning of the last segment, [B, C, T]."""
+        return self._settled(self._total.shape[-1])
+
+    def _settled(self, count: int) -> np.ndarray:
+        weights = self._weights[..., :count]
+        mean = self._total[..., :count] / np.where(weights > 0, weights, 1)
+        is_inside = self._start + np.arange(mean.shape[-1]) < self._ends[:, None, None]
+        return np.where(is_inside, mean, 0)
 
 
 @partial(jax.jit, static_argnames="stride")

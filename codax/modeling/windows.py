@@ -24,9 +24,15 @@ class Window(NamedTuple):
 
 
 def windows(
-    num_frames: int, size: int, context: tuple[int, int], overlap: int = 0
+    num_frames: int,
+    size: int,
+    context: tuple[int, int],
+    overlap: int = 0,
+    span: tuple[int, int] | None = None,
 ) -> Iterator[Window]:
     """Cover a clip of `num_frames` frames by windows of exactly `size` (one, if it fits in one).
+
+    span: cover only the frames from the first to before the second of these
 
     Where a window ends inside the clip, `context` frames (left, right) are processed and dropped.
     Of what neighbours keep, `overlap` frames are the same. The windows at the ends of the clip end
@@ -40,8 +46,9 @@ def windows(
 
     Raises `ValueError` where context and overlap leave no room in a window.
     """
+    first, last = span or (0, num_frames)
     if num_frames <= size:
-        yield Window(0, num_frames, 0, num_frames)
+        yield Window(0, num_frames, first, last)
         return
     left, right = context
     if size <= left + right + overlap:
@@ -49,13 +56,34 @@ def windows(
             f"windows of {size} frames have no room beside {left} + {right} of context and "
             f"{overlap} of overlap"
         )
-    keep_start = keep_stop = 0
-    while keep_stop < num_frames:
+    keep_start = keep_stop = first
+    while keep_stop < last:
         start = min(max(keep_start - left, 0), num_frames - size)
         stop = start + size
-        keep_stop = num_frames if stop == num_frames else stop - right
+        keep_stop = min(num_frames if stop == num_frames else stop - right, last)
         yield Window(start, stop, keep_start, keep_stop)
         keep_start = keep_stop - overlap
+
+
+def cropped(pieces: Iterable[Any], length: int | None, skipped: int = 0) -> Iterator[Any]:
+    """Of pieces [..., n], `length` samples after the `skipped` first ones; None: all after them."""
+    for piece in pieces:
+        beginning, piece = piece[..., :skipped], piece[..., skipped:]
+        skipped -= beginning.shape[-1]
+        if length is not None:
+            piece = piece[..., :length]
+            length -= piece.shape[-1]
+        yield piece
+
+
+def fitted(pieces: Iterable[np.ndarray], length: int, skipped: int = 0) -> Iterator[np.ndarray]:
+    """`cropped`, with zeros where the pieces end before."""
+    piece = None
+    for piece in cropped(pieces, length, skipped):
+        length -= piece.shape[-1]
+        yield piece
+    if piece is not None and length:
+        yield np.zeros((*piece.shape[:-1], length), piece.dtype)
 
 
 def joined(pieces: Iterable[Any], fade: np.ndarray, numpy: Any = np) -> Iterator[Any]:

@@ -9,8 +9,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from codax import AudioCodec, AudioError, EncodecFeatureExtractor, FormatError
-from codax.codec import encodec_coder
+from codax import (
+    AudioCodec,
+    AudioError,
+    EncodecFeatureExtractor,
+    FlaxEncodecModel,
+    FormatError,
+)
+from codax.codec import coding
 from codax.feature_extraction import measure_loudness
 from tests.tiny_encodec import MONO, SEGMENT, STEREO, STRIDE, noise, tiny_encodec
 
@@ -345,29 +351,20 @@ def test_segments_go_through_the_network_some_at_a_time_and_give_the_same(stereo
     audio = stereo.decode(encoded)
     assert encoded.segment_frames == (40, 40, 25)
     shapes = []
-    model = stereo.model
-    encode_segments, decode_segments = model.encode_segments, model.decode_segments
+    run = FlaxEncodecModel._apply
 
-    def seen(run):
-        def noting(array, *arguments):
-            shapes.append(array.shape)
-            return run(array, *arguments)
+    def noting(self, method, params, *arrays, **options):
+        shapes.append(arrays[0].shape)
+        return run(self, method, params, *arrays, **options)
 
-        return noting
-
-    monkeypatch.setattr(encodec_coder, "SEGMENTS_AT_ONCE", 2)
-    monkeypatch.setattr(model, "encode_segments", seen(encode_segments))
-    monkeypatch.setattr(model, "decode_segments", seen(decode_segments))
+    monkeypatch.setattr(FlaxEncodecModel, "_apply", noting)
+    monkeypatch.setattr(coding, "CHUNK_S", 2 * stereo.config.segmenting.stride / RATE)
     in_groups = stereo.encode(clip, RATE, bandwidth=3.2)
     np.testing.assert_array_equal(in_groups.codes, encoded.codes)
     np.testing.assert_allclose(in_groups.scales, encoded.scales, rtol=SCALE_TOLERANCE)
     np.testing.assert_allclose(stereo.decode(encoded).samples, audio.samples, atol=AUDIO_TOLERANCE)
-    # 3 segments in 2 groups of 2, the last one filled up: one compilation each way.
-    assert shapes == 2 * [(2, SEGMENT, 2)] + 2 * [(2, 1, 40)]
-
-
-def test_the_network_is_never_given_more_segments_however_long_the_clip():
-    assert encodec_coder.SEGMENTS_AT_ONCE <= 16
+    # 3 segments: 2, and the last one; to decode, 2 groups of 2, the last one filled up.
+    assert shapes == [(2, SEGMENT, 2), (1, SEGMENT, 2)] + 2 * [(2, 1, 40)]
 
 
 # --- segments as in transformers -----------------------------------------------------------------

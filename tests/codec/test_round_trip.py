@@ -161,7 +161,7 @@ def test_the_waveform_comes_back_as_loud_as_it_was(codec, level, channels):
 def test_the_model_hears_the_loudness_that_was_asked_for(loudness_db):
     model = PassThroughModel()
     encoded = AudioCodec(model).encode(noise(2, NUM_SAMPLES, 0.01), 8000, loudness_db=loudness_db)
-    heard = model.decode(encoded.codes).audio_values
+    heard = model.decode(audio_codes=encoded.codes).audio_values
     assert measure_loudness(heard, 8000) == pytest.approx(loudness_db, abs=LOUDNESS_TOLERANCE_LU)
 
 
@@ -257,56 +257,60 @@ def test_a_second_trip_changes_nothing_more(codec):
 # --- long clips ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def short_windows(monkeypatch):
-    """Windows as short as their context allows: 112 frames to encode here, 128 to decode."""
-    monkeypatch.setattr("codax.codec.dac_coder.WINDOW_S", 0.0)
+def in_chunks(model, length_s):
+    """The codec of a model that codes so many seconds at a time."""
+    model.config.encode_chunk_length_s = model.config.decode_chunk_length_s = length_s
+    model.config.decode_chunk_mode = "exact"
+    return AudioCodec(model)
 
 
 @pytest.fixture
-def windows_of_a_second(monkeypatch):
-    monkeypatch.setattr("codax.codec.dac_coder.WINDOW_S", 1.0)
+def changed(model):
+    """The model, whose configuration a test may change."""
+    before = dict(vars(model.config))
+    yield model
+    vars(model.config).update(before)
 
 
-def test_codes_and_audio_in_windows_equal_those_of_the_whole_clip(model, monkeypatch):
-    codec = AudioCodec(model)
+def test_codes_and_audio_in_chunks_equal_those_of_the_whole_clip(changed):
+    codec = AudioCodec(changed)
     clip = noise(1, 3000)
     encoded = codec.encode(clip, 8000)
     audio = codec.decode(encoded)
-    assert encoded.num_frames > 2 * 128, "the clip is too short to be cut"
 
-    monkeypatch.setattr("codax.codec.dac_coder.WINDOW_S", 0.0)
+    codec = in_chunks(changed, 0.05)
     np.testing.assert_array_equal(codec.encode(clip, 8000).codes, encoded.codes)
     # Sums of float32 in another order, as XLA chooses for another length.
     np.testing.assert_allclose(codec.decode(encoded).samples, audio.samples, atol=1e-6)
 
 
-@pytest.mark.usefixtures("windows_of_a_second")
-def test_a_window_more_for_one_frame_more(monkeypatch):
-    model = PassThroughModel(shortfall=0)
-    codec = AudioCodec(model)
-    for num_frames, expected in ((200, [200]), (201, [200, 200])):
-        model.frames_at_once.clear()
-        codec.encode(noise(1, num_frames * 40), 8000)
-        assert model.frames_at_once == expected
+def test_a_configuration_that_asks_for_approximate_chunks_is_obeyed(changed):
+    codec = AudioCodec(changed)
+    encoded = codec.encode(noise(1, 3000), 8000, loudness_db=None)
+    settings = {"chunk_length_s": 0.05, "chunk_mode": "mean"}
+    expected = np.asarray(changed.decode(audio_codes=encoded.codes, **settings).audio_values)
+    changed.config.decode_chunk_length_s = 0.05
+    changed.config.decode_chunk_mode = "mean"
+    # With odd strides every chunk lacks some samples, and so does the whole.
+    expected = np.pad(expected, ((0, 0), (0, max(3000 - expected.shape[1], 0))))
+    np.testing.assert_array_equal(codec.decode(encoded).samples, expected[:, :3000])
 
 
-@pytest.mark.usefixtures("windows_of_a_second")
 @pytest.mark.parametrize("duration_s", [1, 10, 60])
-def test_the_network_never_sees_more_than_a_window_however_long_the_clip(duration_s):
+def test_the_network_never_sees_more_than_a_chunk_however_long_the_clip(duration_s):
     model = PassThroughModel()
-    codec = AudioCodec(model)
+    codec = in_chunks(model, 1.0)
     original = noise(2, 8000 * duration_s - 100)
     audio = codec.decode(codec.encode(original, 8000))
-    assert max(model.frames_at_once) <= 2 * 201
+    assert max(model.frames_at_once) <= 2 * (200 + 5)
     np.testing.assert_allclose(audio.samples, original, atol=QUANTISATION_STEP)
 
 
-@pytest.mark.usefixtures("short_windows")
-def test_windows_have_one_shape_so_that_they_compile_once():
+@pytest.mark.parametrize("length_s", [0.005, 0.1])
+def test_chunks_have_one_shape_so_that_they_compile_once(length_s):
     model = PassThroughModel()
-    codec = AudioCodec(model)
-    encoded = codec.encode(noise(1, 40 * 999), 8000)
+    codec = in_chunks(model, length_s)
+    encoded = codec.encode(noise(1, 40 * 1999), 8000)
     assert len(model.frames_at_once) > 50
     assert len(set(model.frames_at_once)) == 1
     model.frames_at_once.clear()
