@@ -48,6 +48,13 @@ def add_to(commands) -> None:
         action="store_true",
         help="encode at the given level, instead of at the -16 LUFS that DAC was trained on",
     )
+    parser.add_argument(
+        "--descript-window",
+        type=float,
+        metavar="S",
+        help="code in descript-audio-codec's chunks of so many seconds, for .dac files that must "
+        "be those that it writes (its --win_duration)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -81,6 +88,7 @@ def run(options: argparse.Namespace) -> int:
             bandwidth=options.bandwidth,
             loudness_db=None if options.no_loudness else TRAINED,
             mix_channels=options.mix,
+            descript_window_s=options.descript_window,
         )
         if options.lm:
             write_ecdc(encoded, target, language_model(options.lm_weights))

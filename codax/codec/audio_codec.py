@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike
 from codax.codec.audio import FULL_SCALE, Audio, LazyAudio
 from codax.codec.coding import Coder, decode_chunks, encode_chunk_frames
 from codax.codec.dac_coder import DacCoder
+from codax.codec.descript_chunks import DescriptEncoder
 from codax.codec.encodec_coder import EncodecCoder
 from codax.codec.language_models import read_compressed
 from codax.codec.spool import Spool
 from codax.configuration import preset_name_of
+from codax.configuration.config_fields import require_chunk_length
 from codax.conversion import resolve_model
 from codax.errors import AudioError, FormatError
 from codax.feature_extraction import (
@@ -31,7 +33,7 @@ from codax.formats import EncodedAudio
 from codax.formats.encoded_audio import MAX_INPUT_DB, MAX_SAMPLING_RATE
 from codax.modeling import FlaxDacModel, FlaxEncodecModel, model_class_of
 from codax.modeling.windows import fitted
-from codax.streaming import StreamDecoder, StreamEncoder, encoder_of, join_frames
+from codax.streaming import Encoder, StreamDecoder, StreamEncoder, encoder_of, join_frames
 
 HUB_OPTIONS = (
     "cache_dir",
@@ -98,6 +100,7 @@ class AudioCodec:
         bandwidth: float | None = None,
         loudness_db: float | str | None = TRAINED,
         mix_channels: bool = False,
+        descript_window_s: float | None = None,
     ) -> EncodedAudio:
         """Encode a clip.
 
@@ -112,6 +115,9 @@ class AudioCodec:
             By default -16 for DAC, which was trained so, and None for EnCodec.
         mix_channels: mix to the number of channels that the model codes: to mono by the mean, from
             mono by repetition
+        descript_window_s: code in the chunks of descript-audio-codec with this `win_duration`, for
+            `.dac` files that must be those that its `compress` writes. Codes then depend on it, and
+            there are more of them.
 
         Raises `AudioError` for audio that cannot be read, has no samples, no known rate, or a
         number of channels that the model does not take; `ValueError` for a number of codebooks or a
@@ -142,8 +148,7 @@ class AudioCodec:
             input_db = meter.loudness
             gain = gain_to_loudness(input_db, loudness_db)
             blocks = _limited(prepared(), gain, meter.peak)
-        frames = encode_chunk_frames(self.config)
-        encoder = encoder_of(self.model, levels, frames, channels // per_stream, eager=False)
+        encoder = self._encoder(levels, channels // per_stream, descript_window_s)
         prepared_blocks = _Counted(blocks, source.name)
         coded = join_frames(encoder.run(prepared_blocks))
         return EncodedAudio(
@@ -152,6 +157,7 @@ class AudioCodec:
             num_samples=counted.num_samples,
             input_db=input_db,
             channels_per_stream=per_stream,
+            **_chunks_of(encoder),
             segment_frames=coded.segment_frames,
             scales=coded.scales,
             model=self.model_name,
@@ -224,6 +230,15 @@ class AudioCodec:
         """
         frames = decode_chunks(self.config, is_span=True).frames
         return StreamDecoder(self.model, frames, sampling_rate, channels)
+
+    def _encoder(self, levels: int, streams: int, descript_window_s: float | None) -> Encoder:
+        if descript_window_s is None:
+            frames = encode_chunk_frames(self.config)
+            return encoder_of(self.model, levels, frames, streams, eager=False)
+        if not isinstance(self.model, FlaxDacModel):
+            raise ValueError(f"descript_window_s={descript_window_s}: only DAC has such chunks")
+        require_chunk_length("descript_window_s", descript_window_s)
+        return DescriptEncoder(self.model, levels, descript_window_s, streams)
 
     def _check(self, clip: EncodedAudio) -> int:
         """Raise `FormatError` for codes that are not this model's; the samples they decode to."""
@@ -338,6 +353,13 @@ class _Counted:
             yield block
         if not self.num_samples:
             raise AudioError(f"{self._name}: holds no samples; expected at least one")
+
+
+def _chunks_of(encoder: Encoder) -> dict[str, Any]:
+    """What `EncodedAudio` tells of the chunks that a clip was coded in."""
+    if isinstance(encoder, DescriptEncoder) and encoder.is_chunked:
+        return {"chunk_frames": encoder.chunk_frames, "padding": False}
+    return {}
 
 
 def _limited(blocks: Iterable[np.ndarray], gain: float, peak: float) -> Iterator[np.ndarray]:

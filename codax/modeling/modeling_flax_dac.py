@@ -158,6 +158,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         params: dict | None = None,
         return_dict: bool | None = None,
         chunk_length_s: float | None = None,
+        padded: bool = True,
     ) -> FlaxDacEncoderOutput:
         """Encode audio.
 
@@ -168,6 +169,8 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         chunk_length_s: instead of the configuration's encode_chunk_length_s. Codes do not depend on
             it; the output is on the host then, in NumPy arrays, and memory of the device does not
             depend on the length.
+        padded: False leaves out the zero padding of all convolutions and gives only the frames
+            whose samples are all there, `config.encoded_length(T, padded=False)` of them
 
         Raises `ValueError` for another shape or dtype, too few samples for one frame, or a number
         of codebooks that the model does not have.
@@ -175,8 +178,12 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         audio = self._checked_audio(input_values)
         levels = self.config.checked_quantizers(n_quantizers)
         frames = self.config.encode_chunk_frames(chunk_length_s)
-        if frames is None or frames * self.config.hop_length >= audio.shape[-1]:
-            output = self._apply("encode", params, audio, n_quantizers=levels)
+        if self.config.encoded_length(audio.shape[-1], padded) < 1:
+            raise ValueError(
+                f"{audio.shape[-1]} samples are too few for a frame with padded={padded}"
+            )
+        if frames is None or not padded or frames * self.config.hop_length >= audio.shape[-1]:
+            output = self._apply("encode", params, audio, n_quantizers=levels, padded=padded)
         else:
             output = self._encode_chunks(audio, levels, frames, params)
         return self._as(output, return_dict)

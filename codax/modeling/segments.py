@@ -52,18 +52,20 @@ class OverlapAdd:
         is_first = self._total.shape[-1] == 0
         start = self._start if is_first else self._start + self._stride
         self._ends = np.where(lengths > 0, start + lengths, self._ends)
-        settled = self._settled(start - self._start)
         if is_first:
+            settled = np.zeros((*segment.shape[:-1], 0), np.float32)
             self._total = np.zeros(segment.shape, np.float32)
             self._weights = np.zeros((len(segment), 1, size), np.float32)
         else:
+            settled = self._settled(self._stride)
             missing = ((0, 0), (0, 0), (0, self._stride))
             self._total = np.pad(self._total, missing)[..., self._stride :]
             self._weights = np.pad(self._weights, missing)[..., self._stride :]
         positions = np.arange(size)
         triangle = 0.5 - np.abs((positions + 1) / (self._first_lengths + 1) - 0.5)
         weight = np.where(positions < lengths[:, None], triangle, 0).astype(np.float32)[:, None]
-        self._total += weight * np.where(weight > 0, segment, 0)
+        with np.errstate(invalid="ignore", over="ignore"):  # who writes audio asks if it is finite
+            self._total += weight * np.where(weight > 0, segment, 0)
         self._weights += weight
         self._start = start
         return settled

@@ -100,7 +100,8 @@ def joined(pieces: Iterable[Any], fade: np.ndarray, numpy: Any = np) -> Iterator
             overlap = min(len(fade), piece.shape[-1], tail.shape[-1])
             settled = tail.shape[-1] - overlap
             weight = fade[:overlap]
-            mixed = (1 - weight) * tail[..., settled:] + weight * piece[..., :overlap]
+            with np.errstate(invalid="ignore"):  # who writes audio asks if it is finite
+                mixed = (1 - weight) * tail[..., settled:] + weight * piece[..., :overlap]
             yield tail[..., :settled]
             piece = numpy.concatenate([mixed, piece[..., overlap:]], axis=-1)
         settled = max(piece.shape[-1] - len(fade), 0)

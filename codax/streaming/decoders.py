@@ -76,6 +76,7 @@ class SegmentDecoder(Decoder):
         self._model, self._config = model, model.config
         self._streams = streams
         self._adding: OverlapAdd | None = None
+        self._last_length = 0  # samples of the segment that came last
         length, stride = self._config.segmenting
         self.latency = Latency(first=2 * length, later=length - stride)
 
@@ -99,10 +100,11 @@ class SegmentDecoder(Decoder):
             if self._adding is None:
                 self._adding = OverlapAdd(self._config.segmenting.stride, samples)
             pieces.append(self._adding.push(decoded.swapaxes(1, 2), samples))
+            self._last_length = count * self._config.hop_length
         return self._joined(pieces)
 
     def flush(self) -> np.ndarray:
-        rest = [] if self._adding is None else [self._adding.flush()]
+        rest = [] if self._adding is None else [self._adding.flush()[..., : self._last_length]]
         return self._joined([self._nothing, *rest])
 
     @property

@@ -153,6 +153,15 @@ class StreamDecoder:
                 f"codes have shape {codes.shape} and type {codes.dtype}, allowed: integers "
                 f"[{self._streams}, codebooks, frames]"
             )
+        most = getattr(self._config, "n_codebooks", 0) or self._config.num_quantizers
+        if not 1 <= codes.shape[1] <= most:
+            raise FormatError(f"codes use {codes.shape[1]} codebooks, allowed: up to {most}")
+        if (given.scales is not None) != getattr(self._config, "normalize", False):
+            raise FormatError(
+                "scales are given, which this model does not have"
+                if given.scales is not None
+                else "scales are missing, which this model needs"
+            )
         size = self._config.codebook_size
         if codes.size and not 0 <= codes.min() <= codes.max() < size:
             raise FormatError(

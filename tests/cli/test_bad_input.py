@@ -255,10 +255,11 @@ def test_an_unreadable_input_folder_is_told(coding, unreadable):
 def test_an_unreadable_file_is_told(coding, monkeypatch):
     write_audio("song.wav")
 
-    def refuse(path):
+    def refuse(path, mode):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    opening = "codax.feature_extraction.audio_input.open"
+    monkeypatch.setattr(opening, refuse, raising=False)
     coding("encode", "song.wav").assert_failed("codax: song.wav: Permission denied")
 
 

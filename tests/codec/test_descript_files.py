@@ -86,6 +86,29 @@ def assert_same_below(fraction, actual, expected, atol):
     np.testing.assert_allclose(np.fft.irfft(spectrum), 0, atol=atol)
 
 
+# --- the same files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("window_s", "duration_s"), [(0.25, 1.0), (0.3, 1.37), (1.0, 0.9)])
+def test_descripts_own_chunks_have_descripts_codes(codec, descript, tmp_path, window_s, duration_s):
+    samples = speech(duration_s)
+    compress(descript, samples, tmp_path / "theirs.dac", win_duration=window_s)
+    theirs = EncodedAudio.load(tmp_path / "theirs.dac")
+    ours = codec.encode(samples, RATE, descript_window_s=window_s)
+    assert theirs.padding == (duration_s <= window_s)
+    np.testing.assert_array_equal(ours.codes, theirs.codes)
+    for field in ("chunk_frames", "padding", "num_samples", "sampling_rate"):
+        assert getattr(ours, field) == getattr(theirs, field)
+    assert ours.input_db == pytest.approx(theirs.input_db, abs=1e-3)
+
+
+def test_a_window_that_the_network_loses_whole_is_refused(codec):
+    with pytest.raises(ValueError, match=r"descript_window_s=0.001 must be seconds, more than"):
+        codec.encode(speech(1.0), RATE, descript_window_s=0.001)
+    with pytest.raises(ValueError, match="descript_window_s=nan"):
+        codec.encode(speech(1.0), RATE, descript_window_s=float("nan"))
+
+
 # --- written by descript -------------------------------------------------------------------------
 
 
