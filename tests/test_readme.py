@@ -81,7 +81,13 @@ def test_python_snippets_run(model_folder, encodec_folder, tmp_path, monkeypatch
     speech, sampling_rate = soundfile.read(ROOT / "tests" / "assets" / "speech.flac")
     assert sampling_rate == 44100
     stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 50000))
-    names = {"waveform": speech[: 20 * 512], "stereo_waveform": stereo}
+    heard = []
+    names = {
+        "waveform": speech[: 20 * 512],
+        "stereo_waveform": stereo,
+        "microphone": np.split(speech[:48000], range(4800, 48000, 4800)),
+        "play": heard.append,
+    }
     for snippet in blocks("python"):
         snippet = snippet.replace(HUB_ID, str(model_folder))
         exec(snippet.replace(ENCODEC_HUB_ID, str(encodec_folder)), names)
@@ -92,6 +98,8 @@ def test_python_snippets_run(model_folder, encodec_folder, tmp_path, monkeypatch
     assert names["audio"].shape == (1, 20 * 512)
     assert soundfile.info("song.wav").frames == soundfile.info("song.flac").frames
     assert soundfile.info("song.wav").channels == 2
+    assert names["excerpt"].duration_s == 0.5
+    assert 0 <= np.concatenate(heard, axis=1).shape[1] - 48000 < 2 * 600
 
 
 def table_rows(prefix):

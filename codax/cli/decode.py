@@ -29,6 +29,12 @@ def add_to(commands) -> None:
         help="turn audio down that would clip, instead of clipping it",
     )
     parser.add_argument(
+        "--no-loudness",
+        action="store_true",
+        help="leave audio at the level that it was coded at, instead of the original's; spares the "
+        "rest of a file with --start and --end, since loudness is measured over all of it",
+    )
+    parser.add_argument(
         "--start", type=float, metavar="S", help="second from which to decode (default: 0)"
     )
     parser.add_argument(
@@ -51,7 +57,13 @@ def run(options: argparse.Namespace) -> int:
     def decode(source: Path | BinaryIO, target: Path) -> dict:
         clip = read_compressed(source, options.lm_weights)
         model = options.model or clip.model or jobs.DEFAULT_MODEL
-        audio = codec_of(model).decode_lazily(clip, options.start, options.end, options.rescale)
+        audio = codec_of(model).decode_lazily(
+            clip,
+            options.start,
+            options.end,
+            restore_loudness=not options.no_loudness,
+            rescale=options.rescale,
+        )
         if target == pipes.STANDARD:
             pipes.play(audio, audio.sampling_rate, audio.channels, audio.num_samples)
         else:

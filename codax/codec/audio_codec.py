@@ -1,10 +1,10 @@
 """AudioCodec: everything between an audio file and its codes that is not the network."""
 
+import dataclasses
 import io
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -166,13 +166,18 @@ class AudioCodec:
         )
 
     def decode(
-        self, encoded: CodesSource, start_s: float | None = None, end_s: float | None = None
+        self,
+        encoded: CodesSource,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        restore_loudness: bool = True,
     ) -> Audio:
         """Decode a clip: a path, the bytes of a file, a file object, or an `EncodedAudio`.
 
         start_s, end_s: seconds, where the audio that is wanted begins and ends. It equals that part
             of the whole, and no more is decoded than it depends on; but where the loudness of the
             original is restored, that of the whole has to be measured, which decodes all of it.
+        restore_loudness: False leaves the audio at the level that it was coded at
 
         Files of descript-audio-codec and DAC-JAX decode as they do there, chunk by chunk, except
         that one gain for all channels restores the loudness, so that their balance stays.
@@ -180,13 +185,14 @@ class AudioCodec:
         Raises `FormatError` for a damaged file, or codes that this model cannot have made,
         `ValueError` for a span that is not within the clip.
         """
-        return self.decode_lazily(encoded, start_s, end_s).read()
+        return self.decode_lazily(encoded, start_s, end_s, restore_loudness).read()
 
     def decode_lazily(
         self,
         encoded: CodesSource,
         start_s: float | None = None,
         end_s: float | None = None,
+        restore_loudness: bool = True,
         rescale: bool = False,
     ) -> LazyAudio:
         """`decode`, but nothing is decoded before the audio is saved, or iterated over.
@@ -196,6 +202,8 @@ class AudioCodec:
         rescale: turn audio down that would clip (see `Audio.without_clipping`)
         """
         clip = encoded if isinstance(encoded, EncodedAudio) else _read(encoded)
+        if not restore_loudness:
+            clip = dataclasses.replace(clip, input_db=None)
         span = _checked_span(clip, start_s, end_s)
         self._check(clip)
         blocks = self._decoded(clip, span)
@@ -300,7 +308,7 @@ class AudioCodec:
         return loudness_db
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Source:
     """Audio to encode, which can be read more than once: iterating gives blocks float32 [C, n]."""
 

@@ -280,11 +280,9 @@ def decode_in_groups(
 
     lengths = frames * config.hop_length
     adding = OverlapAdd(stride, lengths[0])
-    # Each segment ends what lies before it: nothing, for the first one.
-    wanted = first - skipped + 1
-    for index, segment in enumerate(segments()):
-        piece = adding.push(segment, lengths[skipped + index])
-        if index >= wanted:
+    for index, segment in enumerate(segments(), start=skipped):
+        piece = adding.push(segment, lengths[index])
+        if index >= first:
             yield piece
     yield adding.flush()
 

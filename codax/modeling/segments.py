@@ -41,44 +41,41 @@ class OverlapAdd:
     def __init__(self, stride: int, first_lengths: np.ndarray):
         self._stride = stride
         self._first_lengths = first_lengths[:, None]
-        self._start = 0  # of the segment that came last, where `_total` and `_weights` begin
+        self._start = 0  # where the next segment begins, and what is not settled
         self._ends = np.zeros(len(first_lengths), np.int64)  # of each clip, as far as is known
         self._total: Any = np.zeros((len(first_lengths), 1, 0), np.float32)
         self._weights = self._total
 
     def push(self, segment: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """A segment [B, C, N], int [B] samples of it -> [B, C, T], what it ends: a stride, or 0."""
-        size = segment.shape[-1]
-        is_first = self._total.shape[-1] == 0
-        start = self._start if is_first else self._start + self._stride
-        self._ends = np.where(lengths > 0, start + lengths, self._ends)
-        if is_first:
-            settled = np.zeros((*segment.shape[:-1], 0), np.float32)
-            self._total = np.zeros(segment.shape, np.float32)
-            self._weights = np.zeros((len(segment), 1, size), np.float32)
-        else:
-            settled = self._settled(self._stride)
-            missing = ((0, 0), (0, 0), (0, self._stride))
-            self._total = np.pad(self._total, missing)[..., self._stride :]
-            self._weights = np.pad(self._weights, missing)[..., self._stride :]
-        positions = np.arange(size)
+        """The next segment [B, C, N], int [B] samples of it -> [B, C, stride]: what it settles.
+
+        That is all before the beginning of the segment after it (or N samples, if they are fewer).
+        """
+        missing = segment.shape[-1] - self._total.shape[-1]
+        total = np.zeros(segment.shape, np.float32)
+        total[..., : self._total.shape[-1]] = self._total
+        weights = np.pad(self._weights, ((0, 0), (0, 0), (0, missing)))
+        positions = np.arange(segment.shape[-1])
         triangle = 0.5 - np.abs((positions + 1) / (self._first_lengths + 1) - 0.5)
         weight = np.where(positions < lengths[:, None], triangle, 0).astype(np.float32)[:, None]
         with np.errstate(invalid="ignore", over="ignore"):  # who writes audio asks if it is finite
-            self._total += weight * np.where(weight > 0, segment, 0)
-        self._weights += weight
-        self._start = start
-        return settled
+            total += weight * np.where(weight > 0, segment, 0)
+        weights += weight
+        self._ends = np.where(lengths > 0, self._start + lengths, self._ends)
+        self._total, self._weights = total, weights
+        return self._taken(self._stride)
 
     def flush(self) -> np.ndarray:
-        """What is left behind the beginning of the last segment, [B, C, T]."""
-        return self._settled(self._total.shape[-1])
+        """What the last segment has left, [B, C, T]."""
+        return self._taken(self._total.shape[-1])
 
-    def _settled(self, count: int) -> np.ndarray:
-        weights = self._weights[..., :count]
-        mean = self._total[..., :count] / np.where(weights > 0, weights, 1)
-        is_inside = self._start + np.arange(mean.shape[-1]) < self._ends[:, None, None]
-        return np.where(is_inside, mean, 0)
+    def _taken(self, count: int) -> np.ndarray:
+        total, self._total = self._total[..., :count], self._total[..., count:]
+        weights, self._weights = self._weights[..., :count], self._weights[..., count:]
+        positions = self._start + np.arange(total.shape[-1])
+        self._start += total.shape[-1]
+        mean = total / np.where(weights > 0, weights, 1)
+        return np.where(positions < self._ends[:, None, None], mean, 0)
 
 
 @partial(jax.jit, static_argnames="stride")

@@ -78,7 +78,7 @@ class SegmentDecoder(Decoder):
         self._adding: OverlapAdd | None = None
         self._last_length = 0  # samples of the segment that came last
         length, stride = self._config.segmenting
-        self.latency = Latency(first=2 * length, later=length - stride)
+        self.latency = Latency(first=length, later=length - stride)
 
     def push(self, frames: CodedFrames) -> np.ndarray:
         counts = frames.segment_frames
@@ -99,12 +99,16 @@ class SegmentDecoder(Decoder):
             samples = lengths * self._config.hop_length
             if self._adding is None:
                 self._adding = OverlapAdd(self._config.segmenting.stride, samples)
-            pieces.append(self._adding.push(decoded.swapaxes(1, 2), samples))
             self._last_length = count * self._config.hop_length
+            piece = self._adding.push(decoded.swapaxes(1, 2), samples)
+            pieces.append(piece[..., : self._last_length])
         return self._joined(pieces)
 
     def flush(self) -> np.ndarray:
-        rest = [] if self._adding is None else [self._adding.flush()[..., : self._last_length]]
+        rest = []
+        if self._adding is not None:
+            left = max(self._last_length - self._config.segmenting.stride, 0)
+            rest = [self._adding.flush()[..., :left]]
         return self._joined([self._nothing, *rest])
 
     @property

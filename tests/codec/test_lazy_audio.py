@@ -380,12 +380,18 @@ def test_small_blocks_change_nothing(tmp_path, monkeypatch, sampling_rate):
     monkeypatch.setattr(audio_input, "_BLOCK_SIZE", 1000)
     encoded = codec.encode(path)
     assert encoded.num_samples == whole.num_samples == 2 * sampling_rate
+    # Sums of a loudness in another order may move a sample by a step of 16 bits.
     assert encoded.input_db == pytest.approx(whole.input_db, abs=1e-6)
     assert np.abs(encoded.codes - whole.codes).max() <= 1
-    restored = codec.decode(encoded).samples
+
+
+def test_a_file_read_in_small_blocks_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio_input, "_BLOCK_SIZE", 1000)
+    codec = AudioCodec(PassThroughModel(**CHUNKS))
+    path = write_noise(tmp_path / "song.flac", 2.0)
+    restored = codec.decode(codec.encode(path, loudness_db=None)).samples
     original, _ = soundfile.read(path, dtype="float32")
-    if sampling_rate == RATE:
-        np.testing.assert_allclose(restored[0], original, atol=2 * QUANTISATION_STEP)
+    np.testing.assert_allclose(restored[0], original, atol=QUANTISATION_STEP)
 
 
 def test_no_number_in_a_later_block_is_told_with_its_place_in_the_file(tmp_path):
