@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from codax.codec.audio import FULL_SCALE, Audio, LazyAudio
+from codax.codec.audio import FULL_SCALE, NON_FINITE, Audio, LazyAudio
 from codax.codec.coding import Coder, decode_chunks, encode_chunk_frames
 from codax.codec.dac_coder import DacCoder
 from codax.codec.descript_chunks import DescriptEncoder
@@ -382,6 +382,8 @@ def _rescaled(blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarra
     with Spool(channels) as spool:
         for _ in spool.fill(blocks):
             pass
+        if not math.isfinite(spool.peak):
+            raise AudioError(NON_FINITE)
         factor = FULL_SCALE / spool.peak if spool.peak > FULL_SCALE else 1.0
         yield from (block * np.float32(factor) for block in spool)
 

@@ -37,7 +37,7 @@ class CodecConfig(PretrainedConfig):
         the inner end of a chunk and so not exact; "exact": chunks come with all the frames that
         they depend on, so that nothing changes, and the overlap is as long as it must be; "mean":
         as hance-ai's descript-audio-codec repositories, all of the overlap averaged with equal
-        weights
+        weights (and, with odd strides, some samples lost at each border)
     encode_chunk_length_s: seconds of audio that are encoded at a time; codes do not depend on it
 
     presets: the fields of the released models, by name.

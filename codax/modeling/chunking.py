@@ -18,7 +18,7 @@ from .devices import on_host
 from .windows import Window, windows
 
 FADE_SHARE = 4
-"""Of an overlap that is too short to drop all corrupted frames, one in so many is averaged."""
+"""Of an overlap, one frame in so many is averaged, and the others dropped (docs/chunks.md)."""
 
 Process = Callable[[Any, Sequence[Any], Any, int], tuple[Any, Any]]
 """(state, starts, following, size) -> (state, result), for the frames [start, start + size) of each
@@ -65,15 +65,19 @@ class Chunking:
         """Chunks of `frames` frames, of which neighbours share `overlap`.
 
         Frames near the inner end of a chunk miss what `context` tells. If the overlap is as long,
-        all of them are dropped, and the rest of it is averaged: then nothing changes. In a shorter
-        one a quarter is averaged, and what is dropped is shared out as the context is.
+        all of them are dropped: then nothing changes by it, but for an LSTM, which knows more the
+        later it is, so that more is dropped at the beginning. In a shorter one a quarter is
+        averaged, and what is dropped is shared out as the context is.
         """
         left, right = context
+        fade = -(-overlap // FADE_SHARE)
         if overlap < left + right:
-            dropped = overlap - -(-overlap // FADE_SHARE)
-            left = round(dropped * left / (left + right))
-            right = dropped - left
-        return cls(frames, (left, right), overlap - left - right)
+            left = round((overlap - fade) * left / (left + right))
+            right = overlap - fade - left
+        else:
+            fade = min(fade, overlap - left - right)
+            left = overlap - fade - right
+        return cls(frames, (left, right), fade)
 
     def windows(self, num_frames: int, span: tuple[int, int] | None = None) -> Iterator[Window]:
         """The chunks of a clip, or of a span of it, whose ends are exact only in exact chunks."""

@@ -89,7 +89,7 @@ def assert_same_below(fraction, actual, expected, atol):
 # --- the same files ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("window_s", "duration_s"), [(0.25, 1.0), (0.3, 1.37), (1.0, 0.9)])
+@pytest.mark.parametrize(("window_s", "duration_s"), [(0.4, 1.0), (0.5, 1.37), (1.0, 0.9)])
 def test_descripts_own_chunks_have_descripts_codes(codec, descript, tmp_path, window_s, duration_s):
     samples = speech(duration_s)
     compress(descript, samples, tmp_path / "theirs.dac", win_duration=window_s)

@@ -10,8 +10,10 @@ of JSON, printed as soon as it is made, so that those before a crash or a hang a
 import json
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -26,98 +28,120 @@ from .tiny import noise, tiny_config, tiny_model
 CLIPS = 4
 """Of the reference, on one device; clips do not depend on each other, so fewer are its first."""
 
-RATE = 8000
-FRAMES_PER_S = 800
 CODEC_CHUNKS = {"encode_chunk_length_s": 0.05, "decode_chunk_length_s": 0.05}
+
+
+class Case(NamedTuple):
+    """How many clips a model spread over some devices codes, with which settings."""
+
+    devices: int
+    clips: int
+    encode: tuple[str, ...]
+    decode: tuple[str, ...]
+
+
+# Every new shape and setting is a program to compile, so not all of them are combined.
+IN_ONE_PROCESS = (
+    Case(4, 1, ("chunks",), ("exact", "mean")),
+    Case(4, 3, ("whole",), ("whole", "overlap_average")),
+    Case(4, 4, ("whole", "chunks"), ("whole", "exact")),
+    Case(3, 4, ("chunks",), ("overlap_average",)),
+)
+IN_SEVERAL_PROCESSES = (
+    Case(4, 1, ("chunks",), ("overlap_average",)),
+    Case(4, 4, ("chunks",), ("exact",)),
+)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, and what to code with it.
+    """A family of models, and what to code with it.
 
-    length: samples; the clips are as long as this and shorter, the first one as long
+    make: a model; all those of one subject are the same
+    length: samples of the first clip; the others are shorter
+    frames: of the chunks that are exact, and of those that overlap
     bandwidth: kbps, so that there are several codebooks
-    frames: of the chunks that are exact, and that overlap
     """
 
-    model: Any
+    make: Callable[[], Any]
     length: int
     frames: tuple[int, int]
     bandwidth: float | None = None
 
-    @property
-    def channels(self):
-        return getattr(self.model.config, "audio_channels", 1)
+    def encode(self, model, clips, setting):
+        """-> (codes, other arrays), as the model gives them."""
+        channels = getattr(model.config, "audio_channels", 1)
+        audio = noise(CLIPS, channels, self.length)[:clips]
+        settings = self._encode_settings(model)[setting]
+        if isinstance(model, FlaxDacModel):
+            output = model.encode(audio, **settings)
+            return output.audio_codes, [output.quantized_representation, output.projected_latents]
+        mask = np.arange(self.length) < self._lengths(clips)[:, None]
+        output = model.encode(audio, mask, self.bandwidth, **settings)
+        return output.audio_codes, [] if output.audio_scales is None else [output.audio_scales]
 
-    @property
-    def encode_settings(self):
-        return {"whole": {"chunk_length_s": 0}, "chunks": {"chunk_length_s": self._seconds(0)}}
+    def decode(self, model, encoded, clips, setting):
+        """(codes, other arrays) of so many clips -> audio."""
+        codes, others = encoded
+        settings = self._decode_settings(model)[setting]
+        if isinstance(model, FlaxDacModel):
+            return model.decode(audio_codes=codes, **settings).audio_values
+        scales = others[0] if others else None
+        lengths = self._lengths(clips)
+        return model.decode(codes, scales, num_samples=lengths, **settings).audio_values
 
-    @property
-    def decode_settings(self):
-        overlapping = {"chunk_length_s": self._seconds(1), "overlap": 0.25}
+    def first(self, encoded, clips):
+        """Of all clips, the first ones; in NumPy arrays."""
+        codes, _ = encoded
+        axis = codes.ndim - 3  # EnCodec's segments come first
+        return jax.tree.map(lambda array: np.asarray(array).take(range(clips), axis), encoded)
+
+    def _lengths(self, clips):
+        """Mixed, but for a single clip."""
+        return (self.length - 333 * np.arange(CLIPS))[:clips]
+
+    def _encode_settings(self, model):
+        seconds = self.frames[0] / model.config.frame_rate
+        return {"whole": {"chunk_length_s": 0}, "chunks": {"chunk_length_s": seconds}}
+
+    def _decode_settings(self, model):
+        exact, overlapping = (frames / model.config.frame_rate for frames in self.frames)
+        overlapping = {"chunk_length_s": overlapping, "overlap": 0.25}
         return {
             "whole": {"chunk_length_s": 0},
-            "exact": {"chunk_length_s": self._seconds(0), "chunk_mode": "exact"},
+            "exact": {"chunk_length_s": exact, "chunk_mode": "exact"},
             "overlap_average": {**overlapping, "chunk_mode": "overlap_average"},
             "mean": {**overlapping, "chunk_mode": "mean"},
         }
 
-    def _seconds(self, index):
-        return self.frames[index] / FRAMES_PER_S
 
-    def audio(self, clips):
-        return noise(CLIPS, self.channels, self.length)[:clips]
-
-    def lengths(self, clips):
-        """EnCodec takes clips of mixed lengths; a single one has no mask."""
-        return (self.length - 333 * np.arange(CLIPS))[:clips]
-
-    def encode(self, clips, settings):
-        """-> codes, and other arrays: all as the model gives them."""
-        audio = self.audio(clips)
-        if isinstance(self.model, FlaxDacModel):
-            output = self.model.encode(audio, **settings)
-            return output.audio_codes, [output.quantized_representation, output.projected_latents]
-        mask = np.arange(self.length) < self.lengths(clips)[:, None]
-        output = self.model.encode(audio, mask, self.bandwidth, **settings)
-        return output.audio_codes, [a for a in [output.audio_scales] if a is not None]
-
-    def decode(self, codes, scales, clips, settings):
-        """-> audio, of codes [4, K, F] or [S, 4, K, F] of which the first clips are taken."""
-        if isinstance(self.model, FlaxDacModel):
-            return self.model.decode(audio_codes=codes[:clips], **settings).audio_values
-        scales = scales[0][:, :clips] if scales else None
-        lengths = self.lengths(clips)
-        output = self.model.decode(codes[:, :clips], scales, num_samples=lengths, **settings)
-        return output.audio_values
-
-
-def subjects():
-    """Few frames, but several chunks for each device. The mono model has an LSTM, stereo segments.
-
-    Stereo clips have 6 segments, and chunks are of one.
-    """
-    dac = tiny_model(tiny_config(**CODEC_CHUNKS))
-    mono = tiny_encodec(MONO, **CODEC_CHUNKS)
-    stereo = tiny_encodec(STEREO, **CODEC_CHUNKS)
-    return {
-        "dac": Subject(dac, 1997, (30, 45)),
-        "encodec_mono": Subject(mono, 2009, (37, 45), 6.4),
-        "encodec_stereo": Subject(stereo, 5 * STRIDE + 20, (38, 38), 9.6),
-    }
+# Clips of 6 chunks about. The mono model has an LSTM, stereo clips have 6 segments.
+SUBJECTS = {
+    "dac": Subject(
+        lambda: tiny_model(tiny_config(downsampling_ratios=[5], n_codebooks=2, **CODEC_CHUNKS)),
+        length=1003,
+        frames=(30, 45),
+    ),
+    "mono": Subject(
+        lambda: tiny_encodec(MONO, **CODEC_CHUNKS), length=2009, frames=(37, 45), bandwidth=6.4
+    ),
+    "stereo": Subject(
+        lambda: tiny_encodec(STEREO, **CODEC_CHUNKS),
+        length=5 * STRIDE + 20,
+        frames=(38, 38),
+        bandwidth=9.6,
+    ),
+}
 
 
 @dataclass
 class Programs:
-    """What the compiled functions of all models were run on while this is entered.
+    """What compiled functions all models run while this is entered.
 
     calls: for each, into how many different parts its arrays were divided, and its results
     """
 
-    with_flops: bool = False
     calls: list[tuple[int, int]] = field(default_factory=list)
-    flops: float = 0.0  # of each device
 
     NAMES = ("_run", "_run_carrying")
 
@@ -135,11 +159,9 @@ class Programs:
         def run(*arguments):
             *_, arrays, _ = arguments
             result = original(*arguments)
-            outputs = [leaf for leaf in jax.tree.leaves(result) if leaf.ndim]
-            given = min(_parts(array) for array in jax.tree.leaves(arrays))
-            self.calls.append((given, max(map(_parts, outputs))))
-            if self.with_flops:
-                self.flops += original.lower(*arguments).compile().cost_analysis()["flops"]
+            results = [leaf for leaf in jax.tree.leaves(result) if leaf.ndim]
+            given = min(map(_parts, jax.tree.leaves(arrays)))
+            self.calls.append((given, max(map(_parts, results))))
             return result
 
         return run
@@ -153,6 +175,27 @@ def _parts(array):
     return len({str(index) for index in indices})
 
 
+class OnOneDevice:
+    """What a subject's model gives for all clips, each setting once; and how many calls it took."""
+
+    def __init__(self, subject):
+        self.subject = subject
+        self.model = subject.make()
+        self.encoded = cache(self._encoded)
+        self.decoded = cache(self._decoded)
+
+    def _encoded(self, setting):
+        with Programs() as programs:
+            encoded = self.subject.encode(self.model, CLIPS, setting)
+        return jax.tree.map(np.asarray, encoded), len(programs.calls)
+
+    def _decoded(self, setting):
+        encoded, _ = self.encoded("chunks")
+        with Programs() as programs:
+            audio = self.subject.decode(self.model, encoded, CLIPS, setting)
+        return np.asarray(audio), len(programs.calls)
+
+
 def report(name, compare):
     """Print what `compare` gives, or how it failed."""
     try:
@@ -163,143 +206,118 @@ def report(name, compare):
 
 
 def difference(arrays, expected):
-    """The largest one of any two; -1 for another shape or dtype."""
-    arrays, expected = map(on_host, arrays), map(np.asarray, expected)
-    pairs = list(zip(arrays, expected, strict=True))
+    """The largest between any two; infinite for another shape or dtype."""
+    pairs = list(zip(map(on_host, arrays), expected, strict=True))
     if any((a.shape, a.dtype) != (b.shape, b.dtype) for a, b in pairs):
-        return -1.0
+        return float("inf")
     return max((float(np.max(np.abs(a - b))) for a, b in pairs), default=0.0)
 
 
-@dataclass(frozen=True)
-class Reference:
-    """Coded on one device: codes and the rest, and audio, for each of the settings."""
-
-    encoded: dict[str, Any]
-    decoded: dict[str, Any]
-    calls: dict[str, int]
-    flops: dict[str, float]
-
-    @classmethod
-    def of(cls, subject, with_flops):
-        encoded, decoded, calls, flops = {}, {}, {}, {}
-        for name, settings in subject.encode_settings.items():
-            with Programs(with_flops and name == "whole") as programs:
-                encoded[name] = subject.encode(CLIPS, settings)
-            calls[f"encode {name}"] = len(programs.calls)
-            flops[f"encode {name}"] = programs.flops
-        codes, others = jax.tree.map(np.asarray, encoded["whole"])
-        for name, settings in subject.decode_settings.items():
-            with Programs(with_flops and name == "whole") as programs:
-                decoded[name] = subject.decode(codes, others, CLIPS, settings)
-            calls[f"decode {name}"] = len(programs.calls)
-            flops[f"decode {name}"] = programs.flops
-        return cls(encoded, decoded, calls, flops)
+def compare_encoding(subject, model, alone, clips, setting):
+    with Programs() as programs:
+        codes, others = subject.encode(model, clips, setting)
+    expected, calls_alone = alone.encoded(setting)
+    expected_codes, expected_others = subject.first(expected, clips)
+    return {
+        "codes_differ": difference([codes], [expected_codes]),
+        "difference": difference(others, expected_others),
+        **divided(programs, calls_alone),
+    }
 
 
-def compare_all(prefix, subject, reference, clips, with_flops):
-    """Encode and decode with all settings, with a model that is spread by now."""
-    codes, others = jax.tree.map(np.asarray, reference.encoded["whole"])
-    clip_axis = codes.ndim - 3
-
-    def took(programs, name):
-        inputs, outputs = zip(*programs.calls, strict=True)
-        return {
-            "parts": [min(inputs), min(outputs)],
-            "calls": [len(inputs), reference.calls[name]],
-            "flops": [programs.flops, reference.flops[name]],
-        }
-
-    def encoding(name, settings):
-        with Programs(with_flops and name == "whole" and clips == CLIPS) as programs:
-            own_codes, own_others = subject.encode(clips, settings)
-        expected_codes, expected = reference.encoded[name]
-        expected_codes = np.asarray(expected_codes).take(range(clips), clip_axis)
-        expected = [np.asarray(a).take(range(clips), clip_axis) for a in expected]
-        return {
-            "codes_differ": difference([own_codes], [expected_codes]),
-            "difference": difference(own_others, expected),
-            **took(programs, f"encode {name}"),
-        }
-
-    def decoding(name, settings):
-        with Programs(with_flops and name == "whole" and clips == CLIPS) as programs:
-            audio = subject.decode(codes, others, clips, settings)
-        expected = np.asarray(reference.decoded[name])[:clips]
-        return {"difference": difference([audio], [expected]), **took(programs, f"decode {name}")}
-
-    for name, settings in subject.encode_settings.items():
-        report(f"{prefix} encode {name}", lambda n=name, s=settings: encoding(n, s))
-    for name, settings in subject.decode_settings.items():
-        report(f"{prefix} decode {name}", lambda n=name, s=settings: decoding(n, s))
+def compare_decoding(subject, model, alone, clips, setting):
+    encoded = subject.first(alone.encoded("chunks")[0], clips)
+    with Programs() as programs:
+        audio = subject.decode(model, encoded, clips, setting)
+    expected, calls_alone = alone.decoded(setting)
+    return {
+        "difference": difference([audio], [expected[:clips]]),
+        **divided(programs, calls_alone),
+    }
 
 
-def codec_round_trip(model):
-    """Two channels, from which DAC and mono EnCodec make two streams -> codes, audio, a span."""
-    codec = codax.AudioCodec(model)
-    audio = noise(2, 6001, seed=5)
-    encoded = codec.encode(audio, RATE)
-    whole, span = codec.decode(encoded), codec.decode(encoded, 0.3, 0.5)
-    scales = [] if encoded.scales is None else [encoded.scales]
-    return encoded.codes, [*scales, whole.samples, span.samples]
+def divided(programs, calls_alone):
+    given, results = zip(*programs.calls, strict=True)
+    return {
+        "parts_given": min(given),
+        "parts_of_results": min(results),
+        "calls": len(programs.calls),
+        "calls_alone": calls_alone,
+    }
 
 
-def compare_codecs(prefix, model, expected):
-    """`AudioCodec` of a model that is spread by now."""
+def compare_cases(family, cases, devices):
+    subject = SUBJECTS[family]
+    alone, model = OnOneDevice(subject), subject.make()
+    spread_over = None
+    for case in cases:
+        if case.devices != spread_over:
+            model.spread(devices[: case.devices])
+            spread_over = case.devices
+        prefix = f"{family}, {case.clips} clips, {case.devices} devices"
+        given = (subject, model, alone, case.clips)
+        for setting in case.encode:
+            report(
+                f"{prefix}: encode {setting}", lambda g=given, s=setting: compare_encoding(*g, s)
+            )
+        for setting in case.decode:
+            report(
+                f"{prefix}: decode {setting}", lambda g=given, s=setting: compare_decoding(*g, s)
+            )
+    return alone
+
+
+def compare_codec(family):
+    """`AudioCodec`, of a model that `spread` itself chose the devices of."""
+
+    def round_trip(model):
+        """Two channels, of which DAC and mono EnCodec make two streams -> codes, audio, a span."""
+        codec = codax.AudioCodec(model)
+        encoded = codec.encode(noise(2, 6001, seed=5), 8000)
+        whole, span = codec.decode(encoded), codec.decode(encoded, 0.3, 0.5)
+        return encoded.codes, [whole.samples, span.samples]
 
     def compare():
+        expected_codes, expected = round_trip(SUBJECTS[family].make())
+        model = SUBJECTS[family].make()
+        model.spread()
         with Programs() as programs:
-            codes, others = codec_round_trip(model)
+            codes, others = round_trip(model)
         return {
-            "codes_differ": difference([codes], [expected[0]]),
-            "difference": difference(others, expected[1]),
-            "parts": [max(parts) for parts in zip(*programs.calls, strict=True)],
+            "codes_differ": difference([codes], [expected_codes]),
+            "difference": difference(others, expected),
+            "parts_given": max(given for given, _ in programs.calls),
         }
 
-    report(f"{prefix} AudioCodec", compare)
+    report(f"{family}: AudioCodec", compare)
 
 
-def in_one_process():
-    for family, subject in subjects().items():
-        model = subject.model
-        params = model.params
-        reference = Reference.of(subject, with_flops=True)
-        codec_expected = codec_round_trip(model)
-        for devices, batches in ((jax.devices(), (1, 3, 4)), (jax.devices()[:3], (4,))):
-            model.params = params
-            model.spread(None if len(devices) == jax.device_count() else devices)
-            for clips in batches:
-                prefix = f"{family}, {clips} clips on {len(devices)} devices:"
-                compare_all(prefix, subject, reference, clips, with_flops=len(devices) == CLIPS)
-            if len(devices) == jax.device_count():
-                compare_codecs(f"{family}:", model, codec_expected)
+def compare_there_and_back(family, alone):
+    """What `encode` gives, parts of which other processes hold, goes into `decode`."""
+    subject = SUBJECTS[family]
+
+    def compare():
+        model = subject.make()
+        model.spread(jax.devices())
+        audio = subject.decode(model, subject.encode(model, CLIPS, "whole"), CLIPS, "exact")
+        return {"difference": difference([audio], [alone.decoded("exact")[0]])}
+
+    report(f"{family}: there and back", compare)
 
 
-def in_several_processes(index, count, port):
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"127.0.0.1:{port}", count, index, initialization_timeout=60)
-    assert jax.device_count() == count * jax.local_device_count()
-    for family, subject in subjects().items():
-        reference = Reference.of(subject, with_flops=False)
-        codec_expected = codec_round_trip(subject.model)
-        subject.model.spread(jax.devices())
-        for clips in (1, 4):
-            prefix = f"{family}, {clips} clips on {jax.device_count()} devices:"
-            compare_all(prefix, subject, reference, clips, with_flops=False)
-        compare_codecs(f"{family}:", subject.model, codec_expected)
-        report(f"{family}: there and back", lambda s=subject, r=reference: there_and_back(s, r))
-
-
-def there_and_back(subject, reference):
-    """What `encode` gives, parts of which are in other processes, goes into `decode`."""
-    codes, others = subject.encode(CLIPS, {"chunk_length_s": 0})
-    settings = subject.decode_settings["exact"]
-    audio = subject.decode(codes, others, CLIPS, settings)
-    return {"difference": difference([audio], [reference.decoded["exact"]])}
+def main(index=0, count=1, port=0):
+    """Process `index` of `count`, which meet at a port of this machine."""
+    if count > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(f"127.0.0.1:{port}", count, index, initialization_timeout=100)
+    cases = IN_ONE_PROCESS if count == 1 else IN_SEVERAL_PROCESSES
+    for family in SUBJECTS:
+        alone = compare_cases(family, cases, jax.devices())
+        if count == 1:
+            compare_codec(family)
+        else:
+            compare_there_and_back(family, alone)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        in_several_processes(*map(int, sys.argv[1:]))
-    else:
-        in_one_process()
+    main(*map(int, sys.argv[1:]))
