@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
             rescale=options.rescale,
         )
         if target == pipes.STANDARD:
-            pipes.play(audio, audio.sampling_rate, audio.channels, audio.num_samples)
+            pipes.play(audio)
         else:
             audio.save(target)
         return {

@@ -102,9 +102,7 @@ def plan(
     """
     inputs = list(inputs)
     if output is not None and not output.is_dir():
-        other = output.suffix.lower()
-        if other != suffix and other in (*CODED_SUFFIXES, *AUDIO_OUTPUTS):
-            raise CodaxError(f"{output}: ends in {other}, but {suffix} files are written")
+        _check_suffix(output, suffix)
     jobs, unreadable = [], []
     for given in inputs:
         if given.is_dir():
@@ -131,6 +129,12 @@ def run(jobs: list[Job], work: Callable[[Job], dict], overwrite: bool) -> list[O
     return [_run_one(job, work, overwrite) for job in progress]
 
 
+def _check_suffix(output: Path, suffix: str) -> None:
+    other = output.suffix.lower()
+    if other != suffix and other in (*CODED_SUFFIXES, *AUDIO_OUTPUTS):
+        raise CodaxError(f"{output}: ends in {other}, but {suffix} files are written")
+
+
 def run_piped(
     options: argparse.Namespace,
     suffix: str,
@@ -138,18 +142,17 @@ def run_piped(
     verb: str,
 ) -> int:
     """Do the one job of `codax encode -` and the like; returns the exit status."""
-    source = pipes.name_of(options)
-    target = "standard output" if pipes.writes_output(options) else str(options.output)
-    try:
-        if os.path.exists(target) and not options.overwrite:
-            outcome = Outcome(source, target, "skipped")
-        else:
-            with pipes.opened_input(options) as given, pipes.output_path(options, suffix) as path:
-                facts = work(given, path)
-            outcome = Outcome(source, target, "done", facts=facts)
-    except FAILURES as error:
-        outcome = _failed(source, error)
-    if pipes.writes_output(options) and outcome.status == "done":
+    writes_output = pipes.writes_output(options)
+    if not writes_output:
+        _check_suffix(options.output, suffix)
+
+    def work_on(_: Job) -> dict:
+        with pipes.opened_input(options) as given, pipes.output_path(options, suffix) as path:
+            return work(given, path)
+
+    job = Job(Path(pipes.name_of(options)), options.output or pipes.STANDARD)
+    outcome = _run_one(job, work_on, options.overwrite or writes_output)
+    if writes_output and outcome.status == "done":
         return 0
     return report([outcome], options, verb)
 

@@ -6,14 +6,14 @@ import os
 import shutil
 import sys
 import tempfile
-import wave
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
+from typing import TYPE_CHECKING, BinaryIO
 
 from codax.errors import CodaxError
+
+if TYPE_CHECKING:
+    from codax.codec import LazyAudio
 
 STANDARD = Path("-")
 NAME = "standard input"
@@ -48,6 +48,14 @@ def name_of(options: argparse.Namespace) -> str:
     return NAME if given == STANDARD else str(given)
 
 
+class _StandardInput(tempfile.SpooledTemporaryFile):
+    """Its content, as a file that can be read more than once."""
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+
 @contextlib.contextmanager
 def opened_input(options: argparse.Namespace) -> Iterator[Path | BinaryIO]:
     """The only input: its path, or standard input as a file that can be read more than once."""
@@ -55,7 +63,7 @@ def opened_input(options: argparse.Namespace) -> Iterator[Path | BinaryIO]:
     if given != STANDARD:
         yield given
         return
-    with tempfile.SpooledTemporaryFile(max_size=MOST_IN_MEMORY) as file:
+    with _StandardInput(max_size=MOST_IN_MEMORY) as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
         file.seek(0)
         yield file  # pyright: ignore[reportReturnType] (it is one in all but name)
@@ -80,20 +88,10 @@ def output_path(options: argparse.Namespace, suffix: str) -> Iterator[Path]:
             shutil.copyfileobj(file, output)
 
 
-def play(blocks: Iterable[np.ndarray], sampling_rate: int, channels: int, length: int) -> None:
-    """Blocks float32 [C, n], `length` samples in all, to standard output, as 16-bit WAV.
-
-    Each is written as soon as it is there.
-    """
-    with _unbroken_output() as output, wave.open(output, "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(2)
-        file.setframerate(sampling_rate)
-        file.setnframes(length)
-        for block in blocks:
-            pcm = np.rint(block.clip(-1, 1) * np.float32(2**15 - 1)).astype("<i2")
-            file.writeframesraw(np.ascontiguousarray(pcm.T).tobytes())
-            output.flush()
+def play(audio: "LazyAudio") -> None:
+    """To standard output, as WAV, each piece as soon as it is there."""
+    with _unbroken_output() as output:
+        audio.write_wav(output)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,12 @@
 """Samples with their rate, and the files that they are saved to."""
 
 import os
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -19,6 +20,9 @@ OUTPUT_SUBTYPES = {".wav": "PCM_16", ".flac": "PCM_16", ".ogg": "VORBIS", ".mp3"
 UNCLIPPED_SUBTYPES = ("FLOAT", "DOUBLE")
 
 SAMPLES_AT_ONCE = 2**16
+
+WAV_HEADER = 44  # bytes
+MOST_WAV_BYTES = 2**32 - 1 - WAV_HEADER
 
 FULL_SCALE = 0.99
 """The largest magnitude that `Audio.without_clipping` leaves."""
@@ -95,6 +99,23 @@ class LazyAudio:
         """As `Audio.save`."""
         return _write(path, self, self.sampling_rate, self.channels, subtype)
 
+    def write_wav(self, file: BinaryIO) -> None:
+        """As a 16-bit WAV file, to a file object or pipe that need not be able to seek.
+
+        Every block is written, and flushed, as soon as it is there. Where there are more than 4 GiB
+        the header tells of as many as it can.
+        """
+        frame = 2 * self.channels
+        size = min(frame * self.num_samples, MOST_WAV_BYTES // frame * frame)
+        fields = (1, self.channels, self.sampling_rate, frame * self.sampling_rate, frame, 16)
+        header = struct.pack("<4sI4s4sI", b"RIFF", WAV_HEADER - 8 + size, b"WAVE", b"fmt ", 16)
+        header += struct.pack("<HHIIHH4sI", *fields, b"data", size)
+        sink = _HonestFile(_Pipe(file, header))
+        try:
+            _write_blocks(sink, self, self.sampling_rate, self.channels, "RAW", "PCM_16", "")
+        finally:
+            sink.tell_failure()
+
 
 def _write(
     path: str | os.PathLike,
@@ -131,28 +152,71 @@ def _write_blocks(
     subtype: str | None,
     prefix: str,
 ) -> None:
-    """In pieces, since libsndfile's Vorbis encoder puts as much on the stack as it is given.
+    """In blocks, since libsndfile's Vorbis encoder puts as much on the stack as it is given.
 
     Clipped here, since its MP3 encoder ends the process for samples of 1e10 and beyond.
     """
     subtype = subtype or OUTPUT_SUBTYPES[f".{file_format.lower()}"]
     clips = subtype not in UNCLIPPED_SUBTYPES
+    endian = "LITTLE" if file_format == "RAW" else None
     with soundfile.SoundFile(
-        file, "w", sampling_rate, channels, subtype, format=file_format
+        file, "w", sampling_rate, channels, subtype, endian, file_format
     ) as opened:
-        for block in blocks:
+        for block in blocks if file_format == "RAW" else _resized(blocks, SAMPLES_AT_ONCE):
             if not np.isfinite(block).all():
                 raise AudioError(f"{prefix}{NON_FINITE}")
-            for start in range(0, block.shape[1], SAMPLES_AT_ONCE):
-                piece = block[:, start : start + SAMPLES_AT_ONCE].T
-                opened.write(piece.clip(-1, 1) if clips else piece)
-                file.tell_failure()
+            opened.write(block.T.clip(-1, 1) if clips else block.T)
+            file.tell_failure()
+
+
+def _resized(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same samples [C, n] in blocks of `size`, and the rest: Vorbis minds where they end."""
+    held: list[np.ndarray] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += block.shape[1]
+        if count >= size:
+            joined = np.concatenate(held, axis=1)
+            for start in range(0, count - size + 1, size):
+                yield joined[:, start : start + size]
+            held, count = [joined[:, count - count % size :]], count % size
+    if count:
+        yield np.concatenate(held, axis=1)
+
+
+class _Pipe:
+    """A file that only goes on, for libsndfile, which asks where it is.
+
+    header: what is written before all else, once there is something
+    """
+
+    def __init__(self, file: BinaryIO, header: bytes):
+        self._file = file
+        self._header = header
+        self._position = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        self._file.write(self._header + bytes(data))
+        self._file.flush()
+        self._header = b""
+        self._position += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, *_: int) -> int:
+        return self._position
+
+    def read(self, _: int) -> bytes:
+        return b""
 
 
 class _HonestFile:
     """An unbuffered file that remembers a failure to write, of which libsndfile does not tell."""
 
-    def __init__(self, file: FileIO):
+    def __init__(self, file: FileIO | _Pipe):
         self._file = file
         self._failure: OSError | None = None
         self.seek, self.tell, self.read = file.seek, file.tell, file.read

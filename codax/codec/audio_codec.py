@@ -394,7 +394,7 @@ def _checked_span(
     """Seconds as samples. Raises `ValueError` naming the value that is not within the clip."""
     limits = f"must be seconds, from 0 to {clip.duration_s:.6g}, and before the end"
     for name, value in (("start_s", start_s), ("end_s", end_s)):
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
         if value is not None and not (is_number and 0 <= value <= clip.duration_s):
             raise ValueError(f"{name}={value!r} {limits}")
     start = 0 if start_s is None else round(start_s * clip.sampling_rate)

@@ -166,6 +166,8 @@ def decode_in_chunks(
 
     span: the frames whose audio is wanted, if not all
     """
+    if span is not None and span[0] >= span[1]:
+        return iter(())
     part = CarriedPart(model, is_encoder=False)
     hop_length = model.config.hop_length
     batch, _, total = codes.shape

@@ -1,4 +1,4 @@
-"""Nothing is for CPUs alone: what models run lowers for GPUs and TPUs, on a machine with neither."""
+"""Nothing is for CPUs alone: what models run lowers for GPUs and TPUs, where neither is there."""
 
 import re
 
