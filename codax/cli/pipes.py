@@ -27,6 +27,8 @@ def is_used(options: argparse.Namespace) -> bool:
     """
     if STANDARD not in (*options.inputs, options.output):
         return False
+    if None in (sys.stdin, sys.stdout):
+        raise CodaxError("-: standard input or output is closed")
     if len(options.inputs) != 1 or options.inputs[0].is_dir():
         raise CodaxError("-: standard input or output goes with one INPUT, a file or -")
     if writes_output(options):

@@ -1,5 +1,6 @@
 """Samples with their rate, and the files that they are saved to."""
 
+import math
 import os
 import struct
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from codax.errors import AudioError, CodaxError
+from codax.errors import AudioError
 from codax.files import atomic_path
 
 # What is written for each suffix: 16 bits where the format has a choice, as players expect.
@@ -22,6 +23,7 @@ UNCLIPPED_SUBTYPES = ("FLOAT", "DOUBLE")
 SAMPLES_AT_ONCE = 2**16
 
 WAV_HEADER = 44  # bytes
+BYTES_PER_SAMPLE = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}  # others have 8 at most
 MOST_WAV_BYTES = 2**32 - 1 - WAV_HEADER
 
 FULL_SCALE = 0.99
@@ -67,28 +69,39 @@ class Audio:
         not have and for samples that are NaN or infinite, `OSError` where the file cannot be
         written.
         """
-        return _write(path, [self.samples], self.sampling_rate, self.channels, subtype)
+        shape = self.channels, self.num_samples
+        return _write(path, [self.samples], self.sampling_rate, shape, subtype)
 
     def _require_finite(self) -> None:
         if not np.isfinite(self.samples).all():
             raise AudioError(NON_FINITE)
 
 
-@dataclass(frozen=True, eq=False)
 class LazyAudio:
-    """Audio that is made while it is read, once: blocks float32 [C, n], `num_samples` in all."""
+    """Audio that is made while it is read, which is possible once.
 
-    blocks: Iterator[np.ndarray]
-    sampling_rate: int
-    channels: int
-    num_samples: int
+    sampling_rate: Hz; channels; num_samples: in all
+    iterating: blocks float32 [C, n]. Errors of making them appear there, and in `read` and `save`;
+        `ValueError` the second time.
+    """
+
+    def __init__(
+        self, blocks: Iterator[np.ndarray], sampling_rate: int, channels: int, num_samples: int
+    ):
+        self._blocks: Iterator[np.ndarray] | None = blocks
+        self.sampling_rate = sampling_rate
+        self.channels = channels
+        self.num_samples = num_samples
 
     @property
     def duration_s(self) -> float:
         return self.num_samples / self.sampling_rate
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return self.blocks
+        if self._blocks is None:
+            raise ValueError("this audio has been read, which is possible once: decode it again")
+        blocks, self._blocks = self._blocks, None
+        return blocks
 
     def read(self) -> Audio:
         """All of it, in memory."""
@@ -97,7 +110,8 @@ class LazyAudio:
 
     def save(self, path: str | os.PathLike, subtype: str | None = None) -> Path:
         """As `Audio.save`."""
-        return _write(path, self, self.sampling_rate, self.channels, subtype)
+        shape = self.channels, self.num_samples
+        return _write(path, iter(self), self.sampling_rate, shape, subtype)
 
     def write_wav(self, file: BinaryIO) -> None:
         """As a 16-bit WAV file, to a file object or pipe that need not be able to seek.
@@ -121,23 +135,23 @@ def _write(
     path: str | os.PathLike,
     blocks: Iterable[np.ndarray],
     sampling_rate: int,
-    channels: int,
+    shape: tuple[int, int],
     subtype: str | None,
 ) -> Path:
+    """Blocks of audio of `shape`, (channels, samples in all)."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in OUTPUT_SUBTYPES:
         raise AudioError(f"{path}: audio is written as {', '.join(OUTPUT_SUBTYPES)}")
+    file_format = suffix[1:].upper()
+    subtype = subtype or OUTPUT_SUBTYPES[suffix]
+    num_bytes = BYTES_PER_SAMPLE.get(subtype, 8) * math.prod(shape)
+    if file_format == "WAV" and num_bytes > MOST_WAV_BYTES - SAMPLES_AT_ONCE:  # for its header
+        file_format = "RF64"  # the same, for sizes of 64 bits
     with atomic_path(path) as temporary, open(temporary, "r+b", buffering=0) as opened:
         file = _HonestFile(opened)
         try:
-            _write_blocks(
-                file, blocks, sampling_rate, channels, suffix[1:].upper(), subtype, f"{path}: "
-            )
-        except (soundfile.SoundFileError, ValueError) as error:
-            if isinstance(error, CodaxError):
-                raise
-            raise AudioError(f"{path}: {error}") from error
+            _write_blocks(file, blocks, sampling_rate, shape[0], file_format, subtype, f"{path}: ")
         finally:
             file.tell_failure()
     return path
@@ -149,39 +163,43 @@ def _write_blocks(
     sampling_rate: int,
     channels: int,
     file_format: str,
-    subtype: str | None,
+    subtype: str,
     prefix: str,
 ) -> None:
     """In blocks, since libsndfile's Vorbis encoder puts as much on the stack as it is given.
 
     Clipped here, since its MP3 encoder ends the process for samples of 1e10 and beyond.
     """
-    subtype = subtype or OUTPUT_SUBTYPES[f".{file_format.lower()}"]
     clips = subtype not in UNCLIPPED_SUBTYPES
     endian = "LITTLE" if file_format == "RAW" else None
-    with soundfile.SoundFile(
-        file, "w", sampling_rate, channels, subtype, endian, file_format
-    ) as opened:
+    try:
+        opened = soundfile.SoundFile(
+            file, "w", sampling_rate, channels, subtype, endian, file_format
+        )
+    except (soundfile.SoundFileError, ValueError) as error:
+        raise AudioError(f"{prefix}{error}") from error
+    with opened:
         for block in blocks if file_format == "RAW" else _resized(blocks, SAMPLES_AT_ONCE):
             if not np.isfinite(block).all():
                 raise AudioError(f"{prefix}{NON_FINITE}")
-            opened.write(block.T.clip(-1, 1) if clips else block.T)
+            try:
+                opened.write(block.T.clip(-1, 1) if clips else block.T)
+            except soundfile.SoundFileError as error:
+                raise AudioError(f"{prefix}{error}") from error
             file.tell_failure()
 
 
 def _resized(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """The same samples [C, n] in blocks of `size`, and the rest: Vorbis minds where they end."""
     held: list[np.ndarray] = []
-    count = 0
+    missing = size
     for block in blocks:
+        while block.shape[1] >= missing:
+            yield np.concatenate([*held, block[:, :missing]], axis=1)
+            held, block, missing = [], block[:, missing:], size
         held.append(block)
-        count += block.shape[1]
-        if count >= size:
-            joined = np.concatenate(held, axis=1)
-            for start in range(0, count - size + 1, size):
-                yield joined[:, start : start + size]
-            held, count = [joined[:, count - count % size :]], count % size
-    if count:
+        missing -= block.shape[1]
+    if missing < size:
         yield np.concatenate(held, axis=1)
 
 

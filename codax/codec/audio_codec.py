@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from codax.codec.audio import FULL_SCALE, NON_FINITE, Audio, LazyAudio
+from codax.codec.audio import FULL_SCALE, Audio, LazyAudio
 from codax.codec.coding import Coder, decode_chunks, encode_chunk_frames
 from codax.codec.dac_coder import DacCoder
 from codax.codec.descript_chunks import DescriptEncoder
@@ -51,8 +51,8 @@ CodesSource = str | os.PathLike | bytes | BinaryIO | EncodedAudio
 BLOCK = 1 << 20
 """Samples of an array that are prepared at a time."""
 
-RESAMPLER_REACH_S = 0.1
-"""Farther than the resampler's filter reaches at any rate that speech or music is kept at."""
+RESAMPLER_REACH = 400
+"""Farther than the resampler's filter reaches, in samples at the lower of two rates."""
 
 TRAINED = "trained"
 """The loudness that the model was trained on."""
@@ -175,7 +175,8 @@ class AudioCodec:
         """Decode a clip: a path, the bytes of a file, a file object, or an `EncodedAudio`.
 
         start_s, end_s: seconds, where the audio that is wanted begins and ends. It equals that part
-            of the whole, and no more is decoded than it depends on; but where the loudness of the
+            of the whole (decoded exactly, as it is unless the configuration asks for approximate
+            chunks), and no more is decoded than it depends on; but where the loudness of the
             original is restored, that of the whole has to be measured, which decodes all of it.
         restore_loudness: False leaves the audio at the level that it was coded at
 
@@ -382,9 +383,8 @@ def _rescaled(blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarra
     with Spool(channels) as spool:
         for _ in spool.fill(blocks):
             pass
-        if not math.isfinite(spool.peak):
-            raise AudioError(NON_FINITE)
-        factor = FULL_SCALE / spool.peak if spool.peak > FULL_SCALE else 1.0
+        # Who writes the audio refuses what is not finite.
+        factor = FULL_SCALE / spool.peak if FULL_SCALE < spool.peak < math.inf else 1.0
         yield from (block * np.float32(factor) for block in spool)
 
 
@@ -414,8 +414,9 @@ def _coded_span(
     if sampling_rate == coded_rate:
         return span, 0
     both = math.gcd(sampling_rate, coded_rate)  # so many times a second
-    unit = max(0, span[0] * both // sampling_rate - math.ceil(RESAMPLER_REACH_S * both))
-    stop = math.ceil((span[1] / sampling_rate + RESAMPLER_REACH_S) * coded_rate)
+    reach_s = RESAMPLER_REACH / min(sampling_rate, coded_rate)
+    unit = max(0, span[0] * both // sampling_rate - math.ceil(reach_s * both))
+    stop = math.ceil((span[1] / sampling_rate + reach_s) * coded_rate)
     return (unit * coded_rate // both, stop), span[0] - unit * sampling_rate // both
 
 

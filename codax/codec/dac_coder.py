@@ -8,6 +8,8 @@ from codax.codec.coding import decode_chunks
 from codax.errors import FormatError
 from codax.formats import EncodedAudio
 from codax.modeling import FlaxDacModel
+from codax.modeling.devices import on_host
+from codax.modeling.windows import cropped, windows
 
 
 class DacCoder:
@@ -64,9 +66,33 @@ class DacCoder:
         position = 0
         for frames, length in self._chunks(clip):
             if position < last and position + length > first:
-                decoded = self.model.decode(
-                    audio_codes=clip.codes[:, :, frames], padded=clip.padding, chunk_length_s=0
-                )
-                audio = np.asarray(decoded.audio_values)
-                yield audio[:, max(first - position, 0) : last - position]
+                wanted = max(first - position, 0), min(last - position, length)
+                yield from self._decode_chunk(clip.codes[:, :, frames], clip.padding, wanted)
             position += length
+
+    def _decode_chunk(
+        self, codes: np.ndarray, padding: bool, span: tuple[int, int]
+    ) -> Iterator[np.ndarray]:
+        """A span of one chunk, which may itself be long: a file says how long it is."""
+        how = decode_chunks(self.config, is_span=True)
+        if padding:
+            yield from (piece[:, 0] for piece in self.model.decode_pieces(codes, how, span))
+        else:
+            yield from cropped(
+                self._decode_unpadded(codes, how.frames), span[1] - span[0], skipped=span[0]
+            )
+
+    def _decode_unpadded(self, codes: np.ndarray, size: int) -> Iterator[np.ndarray]:
+        hop_length, num_frames = self.config.hop_length, codes.shape[-1]
+        # The unpadded network's samples lie later than their frames: by its context, at most.
+        context = 2 * max(self.config.decoder_context_frames)
+        for window in windows(num_frames, size + 2 * context, (context, context)):
+            frames = slice(window.start, window.stop)
+            decoded = self.model.decode(
+                audio_codes=codes[..., frames], padded=False, chunk_length_s=0
+            )
+            first = (window.keep_start - window.start) * hop_length
+            stop = None
+            if window.keep_stop < num_frames:
+                stop = (window.keep_stop - window.start) * hop_length
+            yield on_host(decoded.audio_values)[:, first:stop]

@@ -16,6 +16,7 @@ codes depend on the length of the window. Source: descript-audio-codec 1.0.0, `C
 import numpy as np
 
 from codax.modeling import FlaxDacModel
+from codax.modeling.devices import on_host
 from codax.streaming import CodedFrames, Encoder, Latency
 
 
@@ -39,10 +40,13 @@ class DescriptEncoder(Encoder):
                 f"ends, {2 * config.delay / config.sampling_rate:.3f}"
             )
         self.is_chunked = False
-        self.latency = Latency(self._size, self._size)
         self._held = np.zeros((streams, config.delay), np.float32)  # from the next window on
         self._received = 0
         self._done = 0  # samples of the clip before the next window
+
+    @property
+    def latency(self) -> Latency:
+        return Latency(self._size, self._size)
 
     def push(self, samples: np.ndarray) -> CodedFrames:
         self._received += samples.shape[1]
@@ -76,7 +80,7 @@ class DescriptEncoder(Encoder):
 
     def _encoded(self, window: np.ndarray, padded: bool) -> np.ndarray:
         output = self._model.encode(window, self._levels, chunk_length_s=0, padded=padded)
-        return np.asarray(output.audio_codes)
+        return on_host(output.audio_codes)
 
     def _joined(self, pieces: list[np.ndarray]) -> CodedFrames:
         none = np.zeros((len(self._held), self._levels, 0), np.int32)

@@ -37,7 +37,7 @@ class Spool:
         for block in blocks:
             self._file.write(np.ascontiguousarray(block, np.float32).tobytes())
             self._lengths.append(block.shape[1])
-            self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
+            self.peak = float(np.maximum(self.peak, np.abs(block).max(initial=0.0)))  # or NaN
             yield block
 
     def __iter__(self) -> Iterator[np.ndarray]:

@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -56,6 +57,8 @@ class AudioBlocks:
         self._content: Any = source
         if isinstance(source, str | os.PathLike):
             self.name = os.fspath(source)
+            if not os.path.isfile(source):  # a pipe can be read only once; a folder not at all
+                self._content = Path(source).read_bytes()
         elif isinstance(source, bytes):
             self.name = "audio bytes"
         else:

@@ -70,7 +70,7 @@ class LoudnessMeter:
 
     def push(self, samples: np.ndarray) -> None:
         """float [C, n]: what comes next."""
-        self.peak = max(self.peak, float(np.abs(samples).max(initial=0.0)))
+        self.peak = float(np.maximum(self.peak, np.abs(samples).max(initial=0.0)))  # or NaN
         self._received += samples.shape[1]
         self._add(samples)
 

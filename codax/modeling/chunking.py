@@ -83,6 +83,8 @@ class Chunking:
         """The chunks of a clip, or of a span of it, whose ends are exact only in exact chunks."""
         if not self.is_mean:
             return windows(num_frames, self.size, self.context, self.overlap, span)
+        if span not in (None, (0, num_frames)):
+            raise ValueError('a span is decoded in chunks of mode "exact", not "mean"')
         starts = range(0, num_frames, self.size - self.overlap)
         spans = [(start, min(start + self.size, num_frames)) for start in starts]
         return (Window(*span, *span) for span in spans)

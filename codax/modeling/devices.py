@@ -17,9 +17,9 @@ def replicated(tree: Any, devices: Sequence[Any]) -> Any:
     return _placed(tree, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec()))
 
 
-def divided(tree: Any, mesh: Mesh) -> Any:
-    """Arrays [B, ...] with B a multiple of the mesh's size, a part of each on every device."""
-    return _placed(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
+def divided(array: Any, mesh: Mesh, batch_axis: int = 0) -> jax.Array:
+    """An array whose batch is a multiple of the mesh's size, a part of it on every device."""
+    return _placed(array, NamedSharding(mesh, PartitionSpec(*[None] * batch_axis, AXIS)))
 
 
 def mesh_of(params: Any) -> Mesh | None:
@@ -31,15 +31,24 @@ def mesh_of(params: Any) -> Mesh | None:
     return sharding.mesh if sharding.mesh.size > 1 else None
 
 
-def divided_where_possible(arrays: Sequence[Any], params: Any) -> Sequence[Any]:
-    """`divided` among the devices of `params`, if their number divides the batch of all arrays."""
+def divided_where_possible(
+    arrays: Sequence[Any], params: Any, batch_axes: Sequence[int] | None = None
+) -> Sequence[Any]:
+    """`divided` among the devices of `params`, if their number divides the batch of all arrays.
+
+    arrays: some may be None; batch_axes: of each, the axis of the batch, the first by default
+    """
     mesh = mesh_of(params)
-    leaves = jax.tree.leaves(arrays)
-    if mesh is None or not leaves or any(isinstance(leaf, Tracer) for leaf in leaves):
+    axes = batch_axes or [0] * len(arrays)
+    given = [(array, axis) for array, axis in zip(arrays, axes, strict=True) if array is not None]
+    if mesh is None or any(isinstance(array, Tracer) for array, _ in given):
         return arrays
-    if any(np.ndim(leaf) < 1 or len(leaf) % mesh.size for leaf in leaves):
+    if any(np.shape(array)[axis] % mesh.size for array, axis in given):
         return arrays
-    return divided(arrays, mesh)
+    return [
+        None if array is None else divided(array, mesh, axis)
+        for array, axis in zip(arrays, axes, strict=True)
+    ]
 
 
 def is_concrete(array: Any) -> bool:

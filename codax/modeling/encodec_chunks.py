@@ -94,7 +94,8 @@ class CarriedPart:
     def states_at(self, frame: int, codes: Any, params: Any) -> Any:
         """The decoder's states for a chunk that begins at `frame`: its LSTM runs up to there."""
         states = self.no_states(len(codes))
-        step = PREFIX_FRAMES - self.context.before_lstm
+        # Up to where the state is kept, the LSTM's inputs must be right.
+        step = PREFIX_FRAMES - self.context.before_lstm - self.context.after
         for start in range(0, frame, step):
             # What is filled up lies behind the frames before which states are kept.
             piece = take_spans(codes, [start], PREFIX_FRAMES)
@@ -138,7 +139,7 @@ def encode_in_chunks(
     traced = is_traced(audio, lengths, params)
     numpy = jnp if traced else np
     missing = num_frames * hop_length - length
-    samples = numpy.pad(numpy.asarray(audio), ((0, 0), (0, 0), (0, missing)))
+    samples = numpy.pad(audio if traced else on_host(audio), ((0, 0), (0, 0), (0, missing)))
     lengths = numpy.full(batch, length) if lengths is None else lengths
     # The clip may end inside a frame, and then no chunk but the last is right up to its end.
     chunking = Chunking.exact(frames, (part.context.before, part.context.after))
@@ -172,7 +173,7 @@ def decode_in_chunks(
     hop_length = model.config.hop_length
     batch, _, total = codes.shape
     traced = is_traced(codes, num_frames, params)
-    codes = codes if traced else np.asarray(codes)
+    codes = codes if traced else on_host(codes)
     chunking = Chunking.of(chunks, (part.context.before, part.context.after))
     exact = chunks.mode == "exact"
 
@@ -209,7 +210,7 @@ def encode_in_groups(
 ) -> tuple[Any, Any]:
     """As `encode_in_chunks`, of a model that codes segments: `at_once` of them at a time."""
     size, stride = model.config.segmenting
-    samples = np.asarray(audio)
+    samples = on_host(audio)
     batch, channels, length = samples.shape
     lengths = np.full(batch, length) if lengths is None else lengths
     count = -(-length // stride)
@@ -239,7 +240,8 @@ def encode_in_groups(
         fetched = [on_host(array) for array in arrays if array is not None]
         pieces.append([a.reshape(at_once, batch, *a.shape[1:])[: len(group)] for a in fetched])
     codes, *scales = (np.concatenate(one) for one in zip(*pieces, strict=True))
-    return codes, scales[0] if scales else None
+    longest = model.config.encoded_length(min(size, length))
+    return codes[..., :longest], scales[0] if scales else None
 
 
 def decode_in_groups(
@@ -258,7 +260,7 @@ def decode_in_groups(
     first: the segment with which the audio begins; those that reach into it are decoded too
     """
     config, stride = model.config, model.config.segmenting.stride
-    codes = np.asarray(codes)
+    codes = on_host(codes)
     count, batch, _, total = codes.shape
     frames = np.full((count, batch), total) if num_frames is None else np.asarray(num_frames)
     skipped = max(first - (config.segmenting.length - 1) // stride, 0)
@@ -266,7 +268,7 @@ def decode_in_groups(
     def fill(array: Any, group: range) -> Any:
         if array is None:
             return None
-        array = np.asarray(array)[group.start : group.stop]
+        array = on_host(array)[group.start : group.stop]
         missing = [(0, at_once - len(array))] + [(0, 0)] * (array.ndim - 1)
         return np.pad(array, missing).reshape(-1, *array.shape[2:])
 
@@ -282,11 +284,13 @@ def decode_in_groups(
 
     lengths = frames * config.hop_length
     adding = OverlapAdd(stride, lengths[0])
+    left = (count - 1 - first) * stride + total * config.hop_length
     for index, segment in enumerate(segments(), start=skipped):
         piece = adding.push(segment, lengths[index])
         if index >= first:
-            yield piece
-    yield adding.flush()
+            yield piece[..., :left]
+            left -= min(left, stride)
+    yield adding.flush()[..., :left]
 
 
 def _groups(count: int, size: int, first: int = 0) -> Iterator[range]:

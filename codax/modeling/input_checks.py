@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .devices import on_host
+
 
 def checked_audio(input_values: Any, channels: int, shortest: int, hint: str) -> Any:
     """Floats [B, channels, T] with T at least `shortest`; `ValueError` for anything else.
@@ -43,7 +45,7 @@ def checked_codes(audio_codes: Any, axes: str, most: int, size: int) -> Any:
     traced codes cannot be checked.
     """
     is_traced = isinstance(audio_codes, Tracer)
-    codes = audio_codes if is_traced else np.asarray(audio_codes)
+    codes = audio_codes if is_traced else on_host(audio_codes)
     dimensions = 3 + axes.count(",")
     if codes.ndim != dimensions or not 1 <= codes.shape[-2] <= most or 0 in codes.shape:
         raise ValueError(

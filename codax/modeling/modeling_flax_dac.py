@@ -17,6 +17,7 @@ from codax.configuration.configuration_dac import DacArchitecture, DacConfig
 from codax.configuration.conv_geometry import output_length
 
 from .chunking import Chunking, is_traced, take_spans
+from .devices import on_host
 from .input_checks import checked_audio, checked_codes
 from .layers import FlaxLayers
 from .pretrained_base import FlaxPreTrainedCodec
@@ -191,16 +192,17 @@ class FlaxDacModel(FlaxPreTrainedCodec):
     def _encode_chunks(
         self, audio: Any, levels: int, frames: int, params: Any
     ) -> FlaxDacEncoderOutput:
-        """Audio [B, 1, T] in chunks, all of which bring the samples that make no whole frame."""
+        """Audio [B, 1, T] in chunks, the last of which brings the samples that make no frame."""
         hop_length = self.config.hop_length
         num_frames, rest = divmod(audio.shape[-1], hop_length)
         chunking = Chunking.exact(frames, self.config.encoder_context_frames)
         traced = is_traced(audio, params)
-        audio = audio if traced else np.asarray(audio)
+        audio = audio if traced else on_host(audio)
 
         def process(state, starts, _, size):
             spans = [start * hop_length for start in starts]
-            piece = take_spans(audio, spans, size * hop_length + rest)
+            more = rest if traced or starts[-1] + size == num_frames else 0
+            piece = take_spans(audio, spans, size * hop_length + more)
             output = self._apply("encode", params, piece, n_quantizers=levels)
             codes, latents = output.audio_codes, output.projected_latents
             return state, (output.quantized_representation, codes, latents)
@@ -325,7 +327,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         chunking = Chunking.of(chunks, self.config.decoder_context_frames)
         traced = is_traced(arrays, params)
         if not traced:
-            arrays = jax.tree.map(np.asarray, arrays)
+            arrays = jax.tree.map(on_host, arrays)
 
         def process(state, starts, _, size):
             pieces = [take_spans(array, starts, size) for array in arrays]
@@ -367,7 +369,13 @@ class FlaxDacModel(FlaxPreTrainedCodec):
             padded_length = self.config.frames_to_cover(length) * self.config.hop_length
             audio = jnp.pad(audio, ((0, 0), (0, 0), (0, padded_length - length)))
         levels = self.config.checked_quantizers(n_quantizers)
-        output = self._apply("__call__", params, audio, n_quantizers=levels)
+        if self.config.encode_chunk_length_s or self.config.decode_chunk_length_s:
+            encoded = self.encode(audio, levels, params, True)
+            latents = encoded.quantized_representation
+            values = self.decode(latents, params=params, return_dict=True).audio_values
+            output: Any = FlaxDacOutput(audio_values=values[:, : audio.shape[-1]], **encoded)
+        else:
+            output = self._apply("__call__", params, audio, n_quantizers=levels)
         if keep_length:
             output = output.replace(audio_values=output.audio_values[:, :length])
         return self._as(output, return_dict)
@@ -398,10 +406,11 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         return latents
 
 
-def _fit_length(audio: jax.Array, num_samples: int) -> jax.Array:
+def _fit_length(audio: Any, num_samples: int) -> Any:
     """[B, T] -> [B, num_samples], cropped or filled with zeros at the end."""
+    numpy: Any = np if isinstance(audio, np.ndarray) else jnp
     audio = audio[:, :num_samples]
-    return jnp.pad(audio, ((0, 0), (0, num_samples - audio.shape[1])))
+    return numpy.pad(audio, ((0, 0), (0, num_samples - audio.shape[1])))
 
 
 def _require_num_samples(num_samples: int) -> None:

@@ -137,12 +137,10 @@ class FlaxEncodecModule(nn.Module):
             if lengths is None:
                 lengths = jnp.full(len(samples), samples.shape[1])
             segments, lengths = cut_segments(samples, lengths, *segmenting)
-        outer = segments.shape[:2]
-        lengths = None if lengths is None else lengths.reshape(-1)
-        encoded = self.encode_segments(
-            segments.reshape(-1, *segments.shape[2:]), lengths, num_quantizers
-        )
-        return jax.tree.map(lambda array: array.reshape(*outer, *array.shape[1:]), encoded)
+        count = len(segments)
+        lengths = None if lengths is None else _flat(lengths)
+        encoded = self.encode_segments(_flat(segments), lengths, num_quantizers)
+        return jax.tree.map(lambda array: _by_segment(array, count), encoded)
 
     def encode_segments(self, samples, lengths=None, num_quantizers: int | None = None) -> Encoded:
         """Encode segments of at most `lengths` int [N] samples: float [N, T, C] -> [N, K, F]."""
@@ -174,11 +172,11 @@ class FlaxEncodecModule(nn.Module):
         architecture = self.architecture
         outer = codes.shape[:2]
         samples = self.decode_segments(
-            codes.reshape(-1, *codes.shape[2:]),
-            None if scales is None else scales.reshape(-1, 1),
-            None if num_frames is None else num_frames.reshape(-1),
+            _flat(codes),
+            None if scales is None else _flat(scales),
+            None if num_frames is None else _flat(num_frames),
         )
-        samples = samples.reshape(*outer, *samples.shape[1:])
+        samples = _by_segment(samples, len(codes))
         if architecture.segmenting is not None:
             if num_frames is None:
                 num_frames = jnp.full(outer, codes.shape[-1])
@@ -213,6 +211,16 @@ class FlaxEncodecModule(nn.Module):
         else:
             lengths = segment_lengths(lengths, num_segments, *architecture.segmenting)
         return -(-lengths // architecture.hop_length)
+
+
+def _flat(array):
+    """[S, B, ...] -> [B * S, ...]: clip by clip, so that devices which divide B divide it too."""
+    return jnp.swapaxes(array, 0, 1).reshape(-1, *array.shape[2:])
+
+
+def _by_segment(array, count: int):
+    """[B * S, ...] -> [S, B, ...], for S = `count`."""
+    return jnp.swapaxes(array.reshape(-1, count, *array.shape[1:]), 0, 1)
 
 
 def _volume(segments, lengths):
@@ -366,9 +374,9 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             or config.codes_whole_clips
             or chunks.frames >= codes.shape[-1]
         ):
-            audio = self._apply(
-                "decode", params, codes, scales, frames, lengths, num_samples=length
-            )
+            arrays = (codes, scales, frames, lengths)
+            axes = (1, 1, 1, 0)
+            audio = self._apply("decode", params, *arrays, batch_axes=axes, num_samples=length)
         else:
             counts = None if frames is None else frames[0]
             pieces = decode_in_chunks(self, codes[0], counts, chunks, params)
@@ -414,7 +422,8 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             pieces = decode_in_groups(self, codes, scales, frames, at_once, params, start)
             skipped = start * stride
         elif config.codes_whole_clips:
-            audio = self._apply("decode", params, codes, scales, frames)
+            axes = (1, 1, 1)
+            audio = self._apply("decode", params, codes, scales, frames, batch_axes=axes)
             pieces, skipped = iter([on_host(audio)]), 0
         else:
             start, stop = (0, codes.shape[-1]) if span is None else span
@@ -467,6 +476,16 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             )
             values = decoded.audio_values[..., : np.shape(input_values)[-1]]
             output = FlaxEncodecOutput(audio_codes=jnp.asarray(audio_codes), audio_values=values)
+            return self._as(output, return_dict)
+        if self.config.encode_chunk_length_s or self.config.decode_chunk_length_s:
+            encoded: Any = self.encode(input_values, padding_mask, bandwidth, True, params)
+            length = np.shape(input_values)[-1]
+            mask = padding_mask
+            if mask is None:
+                mask = np.ones((len(input_values), length), np.int32)
+            codes, scales = encoded.audio_codes, encoded.audio_scales
+            values = self.decode(codes, scales, mask, True, params=params).audio_values
+            output = FlaxEncodecOutput(audio_codes=codes, audio_values=values)
             return self._as(output, return_dict)
         audio, coded, lengths = self._checked_clips(input_values, padding_mask)
         levels = self.config.checked_quantizers(bandwidth)
@@ -525,19 +544,26 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             covered = self.config.segmented_length(lengths).clip(0, length)
         return audio, covered, lengths
 
-    def _checked_scales(self, audio_scales, shape: tuple[int, ...]) -> jax.Array | None:
+    def _checked_scales(self, audio_scales, shape: tuple[int, ...]) -> Any:
         """[S, B, 1] from an array, or from transformers' list of S arrays [B, 1] or of S Nones."""
-        given = [] if audio_scales is None else [one for one in audio_scales if one is not None]
-        if bool(given) != self.config.normalize:
+        given: Any = audio_scales
+        if not isinstance(audio_scales, jax.Array | np.ndarray):
+            given = [one for one in audio_scales or () if one is not None]
+        if (len(given) > 0) != self.config.normalize:
             raise ValueError(
                 "audio_scales are missing: this model normalises, and decodes with the scales that "
                 "encode gives"
                 if self.config.normalize
                 else "audio_scales are given, but this model does not normalise"
             )
-        if not given:
+        if not len(given):
             return None
-        scales = jnp.stack([jnp.asarray(one, jnp.float32) for one in given])
+        if is_traced(given):
+            scales = jnp.stack([jnp.asarray(one, jnp.float32) for one in given])
+        elif isinstance(audio_scales, jax.Array | np.ndarray):
+            scales = on_host(audio_scales).astype(np.float32)
+        else:
+            scales = np.stack([np.asarray(one, np.float32) for one in given])
         if scales.shape not in ((*shape[:2], 1), shape[:2]):
             raise ValueError(f"audio_scales has shape {scales.shape}; expected {(*shape[:2], 1)}")
         return scales.reshape(*shape[:2], 1)

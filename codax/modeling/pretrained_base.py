@@ -115,14 +115,22 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
             return fresh
         return unflatten_dict({**flatten_dict(fresh), **flatten_dict(params)})
 
-    def _apply(self, method: str, params: Mapping | None, *arrays, **options) -> Any:
+    def _apply(
+        self,
+        method: str,
+        params: Mapping | None,
+        *arrays,
+        batch_axes: Sequence[int] | None = None,
+        **options,
+    ) -> Any:
         """Run a method of the module, compiled.
 
         There is one compilation for each architecture, method, shape and `options` (hashable),
-        shared by all model objects. `params` stand in for the model's own.
+        shared by all model objects. `params` stand in for the model's own. batch_axes: where the
+        batch is in each of `arrays`, which several devices divide; the first axis by default.
         """
         weights = self.params if params is None else params
-        arrays = divided_where_possible(arrays, weights)
+        arrays = tuple(divided_where_possible(arrays, weights, batch_axes))
         return _run(self.module, method, weights, arrays, tuple(sorted(options.items())))
 
     def _apply_carrying(
@@ -130,15 +138,16 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
     ) -> tuple[Any, Any]:
         """`_apply` with the state of LSTMs, the collection `CARRY` -> (that state, the result)."""
         weights = self.params if params is None else params
-        arrays = divided_where_possible(arrays, weights)
+        arrays = tuple(divided_where_possible(arrays, weights))
         options_ = tuple(sorted(options.items()))
         return _run_carrying(self.module, method, weights, carry, arrays, options_)
 
     def spread(self, devices: Sequence[Any] | None = None) -> None:
         """Hold the parameters on several devices, among which work is divided from then on.
 
-        Batches are divided where their size is a multiple of the number of devices, and so are the
-        chunks of long clips, whatever their number. Results are those of one device.
+        Batches are divided where their size is a multiple of the number of devices. Chunks of long
+        clips are, whatever their number, but for those of EnCodec's that hand on an LSTM's state.
+        Results are those of one device.
 
         devices: all of this process by default; `jax.devices()` where `jax.distributed` joins
             several processes, all of which then make the same calls with the same arguments

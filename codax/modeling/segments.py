@@ -49,8 +49,10 @@ class OverlapAdd:
     def push(self, segment: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """The next segment [B, C, N], int [B] samples of it -> [B, C, stride]: what it settles.
 
-        That is all before the beginning of the segment after it (or N samples, if they are fewer).
+        That is all before the beginning of the segment after it.
         """
+        short = max(self._stride - segment.shape[-1], 0)
+        segment = np.pad(segment, ((0, 0), (0, 0), (0, short)))
         missing = segment.shape[-1] - self._total.shape[-1]
         total = np.zeros(segment.shape, np.float32)
         total[..., : self._total.shape[-1]] = self._total

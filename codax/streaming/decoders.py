@@ -10,7 +10,7 @@ from codax.modeling import FlaxEncodecModel
 from codax.modeling.devices import on_host
 from codax.modeling.segments import OverlapAdd
 from codax.streaming.coded_frames import CodedFrames, join_frames
-from codax.streaming.encoders import Latency
+from codax.streaming.encoders import NEVER, Latency
 from codax.streaming.networks import decoder_network
 from codax.streaming.sliding import Sliding
 
@@ -22,7 +22,9 @@ class Decoder(ABC):
         they determine, at the beginning until there is any, and later
     """
 
-    latency: Latency
+    @property
+    @abstractmethod
+    def latency(self) -> Latency: ...
 
     @abstractmethod
     def push(self, frames: CodedFrames) -> np.ndarray:
@@ -51,12 +53,14 @@ class WindowDecoder(Decoder):
         channels = getattr(model.config, "audio_channels", 1)
         self._none = np.zeros((streams * channels, 0), np.float32)
         self._windows = Sliding(network, chunk_frames, model.chunks_at_once(streams))
+        self._network = network
+
+    @property
+    def latency(self) -> Latency:
+        network, hop_length = self._network, self._network.out_units
         many = 10 * (1 + sum(network.context))
         first = next(frames for frames in range(1, many) if network.determined(frames))
-        hop_length = network.out_units
-        self.latency = Latency(
-            first=first * hop_length, later=many * hop_length - network.determined(many)
-        )
+        return Latency(first * hop_length, later=many * hop_length - network.determined(many))
 
     def push(self, frames: CodedFrames) -> np.ndarray:
         return self._joined(self._windows.push(frames.codes))
@@ -77,8 +81,11 @@ class SegmentDecoder(Decoder):
         self._streams = streams
         self._adding: OverlapAdd | None = None
         self._last_length = 0  # samples of the segment that came last
+
+    @property
+    def latency(self) -> Latency:
         length, stride = self._config.segmenting
-        self.latency = Latency(first=length, later=length - stride)
+        return Latency(first=length, later=length - stride)
 
     def push(self, frames: CodedFrames) -> np.ndarray:
         counts = frames.segment_frames
@@ -87,6 +94,7 @@ class SegmentDecoder(Decoder):
                 f"segment_frames is {counts!r}, allowed: the frames of whole segments, "
                 f"{frames.num_frames} in all"
             )
+        self._check_segments(frames, counts)
         pieces = [self._nothing]
         starts = np.cumsum((0, *counts))
         longest = self._config.encoded_length(self._config.segmenting.length)
@@ -111,6 +119,23 @@ class SegmentDecoder(Decoder):
             rest = [self._adding.flush()[..., :left]]
         return self._joined([self._nothing, *rest])
 
+    def _check_segments(self, frames: CodedFrames, counts: tuple[int, ...]) -> None:
+        config = self._config
+        longest = config.encoded_length(config.segmenting.length)
+        shortest = config.segmenting.stride // config.hop_length + 1
+        has_ended = 0 < self._last_length < shortest * config.hop_length
+        if counts and (has_ended or min(counts[:-1], default=longest) < shortest):
+            raise FormatError(f"a segment of fewer than {shortest} frames is not the last one")
+        if not all(0 < count <= longest for count in counts):
+            raise FormatError(f"segment_frames is {counts}, allowed: 1 to {longest} each")
+        scales = frames.scales
+        if scales is not None:
+            expected = (self._streams, len(counts))
+            if np.shape(scales) != expected or not np.isfinite(scales).all():
+                raise FormatError(
+                    f"scales have shape {np.shape(scales)}, allowed: finite numbers {expected}"
+                )
+
     @property
     def _nothing(self) -> np.ndarray:
         return np.zeros((self._streams, self._config.audio_channels, 0), np.float32)
@@ -127,13 +152,18 @@ class WholeDecoder(Decoder):
         self._model = model
         self._channels = streams * model.config.audio_channels
         self._pieces: list[CodedFrames] = []
-        self.latency = Latency(*[np.iinfo(np.int64).max] * 2)
+
+    @property
+    def latency(self) -> Latency:
+        return NEVER
 
     def push(self, frames: CodedFrames) -> np.ndarray:
         self._pieces.append(frames)
         return np.zeros((self._channels, 0), np.float32)
 
     def flush(self) -> np.ndarray:
+        if not self._pieces:
+            return np.zeros((self._channels, 0), np.float32)
         frames = join_frames(self._pieces)
-        decoded = np.asarray(self._model.decode_segments(frames.codes, frames.scales))
+        decoded = on_host(self._model.decode_segments(frames.codes, frames.scales))
         return decoded.swapaxes(1, 2).reshape(self._channels, -1)

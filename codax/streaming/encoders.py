@@ -29,10 +29,16 @@ class Latency(NamedTuple):
         return 1000 * self.first / sampling_rate, 1000 * self.later / sampling_rate
 
 
+NEVER = Latency(*[np.iinfo(np.int64).max] * 2)
+"""Of models that need all of a clip."""
+
+
 class Encoder(ABC):
     """Samples float32 [C, T] in pieces of any length in, codes out as soon as they are certain."""
 
-    latency: Latency
+    @property
+    @abstractmethod
+    def latency(self) -> Latency: ...
 
     @abstractmethod
     def push(self, samples: np.ndarray) -> CodedFrames:
@@ -43,7 +49,7 @@ class Encoder(ABC):
         """The rest, once the clip has ended. What ends inside a frame is filled up with silence."""
 
     def run(self, pieces: Iterable[np.ndarray]) -> Iterator[CodedFrames]:
-        """A whole clip, the next piece of which is under way while codes are fetched."""
+        """A whole clip."""
         for piece in pieces:
             yield self.push(piece)
         yield self.flush()
@@ -79,10 +85,14 @@ class WindowEncoder(Encoder):
         at_once = model.chunks_at_once(streams)
         self._windows = Sliding(network, chunk_frames, at_once, eager)
         self._received = 0
+        self._model, self._network = model, network
+
+    @property
+    def latency(self) -> Latency:
         needed = range(1, self._config.receptive_field + self._config.hop_length + 1)
-        self.latency = Latency(
-            first=next(samples for samples in needed if network.determined(samples)),
-            later=input_span(encoder_convs(model), 0, 1)[1],
+        return Latency(
+            first=next(samples for samples in needed if self._network.determined(samples)),
+            later=input_span(encoder_convs(self._model), 0, 1)[1],
         )
 
     def push(self, samples: np.ndarray) -> CodedFrames:
@@ -126,7 +136,10 @@ class SegmentEncoder(Encoder):
         self._samples = np.zeros((streams, self._config.audio_channels, 0), np.float32)
         self._done = 0  # segments
         self._received = 0
-        self.latency = Latency(self._size, self._size)
+
+    @property
+    def latency(self) -> Latency:
+        return Latency(self._size, self._size)
 
     @property
     def _size(self) -> int:
@@ -196,30 +209,35 @@ class SegmentEncoder(Encoder):
 
 
 class WholeEncoder(Encoder):
-    """Of models in which every frame depends on all of a clip: nothing is known before its end."""
+    """Of models in which every frame depends on all of a clip, which is held until its end."""
 
     def __init__(self, model: Any, levels: int, streams: int):
         self._model = model
         self._levels = levels
         self._streams = streams
         self._pieces: list[np.ndarray] = []
-        self.latency = Latency(*[np.iinfo(np.int64).max] * 2)
+
+    @property
+    def latency(self) -> Latency:
+        return NEVER
 
     def push(self, samples: np.ndarray) -> CodedFrames:
         self._pieces.append(samples)
         return self._coded(np.zeros((self._streams, self._levels, 0), np.int32), None)
 
     def flush(self) -> CodedFrames:
+        if not self._pieces:
+            return self._coded(np.zeros((self._streams, self._levels, 0), np.int32), None)
         samples = np.concatenate(self._pieces, axis=-1)
         batch = _by_stream(samples, self._streams).swapaxes(1, 2)
         encoded = self._model.encode_segments(batch, num_quantizers=self._levels)
-        return self._coded(np.asarray(encoded.codes), encoded.scales)
+        return self._coded(on_host(encoded.codes), encoded.scales)
 
     def _coded(self, codes: np.ndarray, scales: Any) -> CodedFrames:
         if not self._model.config.normalize:
             return CodedFrames(codes)
         none = np.zeros((self._streams, 0), np.float32)
-        return CodedFrames(codes, scales=none if scales is None else np.asarray(scales))
+        return CodedFrames(codes, scales=none if scales is None else on_host(scales))
 
 
 def _by_stream(samples: np.ndarray, streams: int) -> np.ndarray:

@@ -76,7 +76,7 @@ class Sliding:
     def __init__(self, network: Network, most: int, at_once: int = 1, eager: bool = True):
         self.network = network
         self._eager = eager
-        self._steps = [*_steps_below(most), most] if eager else [most]
+        self._steps = [*_steps_below(most), most] if eager or network.takes_lengths else [most]
         self._at_once = 1 if network.has_state else at_once
         self._state: Any = None
         self._inputs: np.ndarray | None = None
@@ -134,7 +134,7 @@ class Sliding:
         end = self.network.determined(self._received)
         frame, most = self._given // units, self._steps[-1]
         count = self._at_once if -(-end // units) - frame >= self._at_once * most else 1
-        step = self._step_for(-(-end // units) - frame)
+        step = self._step_for(-(-end // units) - frame) if self._eager else most
         windows = []
         first = self._given
         for index in range(frame, frame + count * step, step):
@@ -151,13 +151,16 @@ class Sliding:
         units = network.out_units
         if is_last:
             (window,) = windows
-            size = self._size(self._step_for(self._num_frames - window.start - self._size(0)))
+            # A short signal is one short window; a long one ends with a window of its others' size.
+            missing = self._num_frames - window.start - self._size(0)
+            is_short = self._eager or window.start == 0
+            size = self._size(self._step_for(missing) if is_short else self._steps[-1])
             if not network.takes_lengths:  # the window must end with the signal
                 size = min(size, self._num_frames)
                 windows = [window._replace(start=self._num_frames - size)]
         else:
             frames = -(-windows[-1].stop // units) - windows[-1].first // units
-            size = self._size(self._step_for(frames))
+            size = self._size(self._step_for(frames) if self._eager else self._steps[-1])
         # Some windows more, so that there are always as many: one program for all.
         starts = [window.start for window in windows]
         starts += starts[-1:] * (self._at_once - len(starts))

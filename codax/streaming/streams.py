@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from codax.configuration.config_fields import is_int
 from codax.errors import AudioError, FormatError
 from codax.feature_extraction import Resampler, as_float_audio
 from codax.streaming.coded_frames import CodedFrames, join_frames
@@ -34,8 +35,8 @@ class StreamEncoder:
         gain: float = 1.0,
     ):
         per_stream = getattr(model.config, "audio_channels", 1)
-        self.sampling_rate = sampling_rate or model.config.sampling_rate
-        self.channels = channels or per_stream
+        self.sampling_rate = _given(sampling_rate, model.config.sampling_rate, "sampling_rate")
+        self.channels = _given(channels, per_stream, "channels")
         if self.channels % per_stream:
             raise AudioError(
                 f"the audio has {self.channels} channels, but the model takes {per_stream}"
@@ -102,17 +103,18 @@ class StreamDecoder:
     ):
         config = model.config
         per_stream = getattr(config, "audio_channels", 1)
-        self.channels = channels or per_stream
+        self.channels = _given(channels, per_stream, "channels")
         if self.channels % per_stream:
             raise AudioError(
                 f"channels={self.channels}, but codes of this model hold {per_stream} each"
             )
-        self.sampling_rate = sampling_rate or config.sampling_rate
+        self.sampling_rate = _given(sampling_rate, config.sampling_rate, "sampling_rate")
         self._config = config
         self._streams = self.channels // per_stream
         self._decoder = decoder_of(model, chunk_frames, self._streams)
         self._resampler = Resampler(config.sampling_rate, self.sampling_rate, self.channels)
         self._has_ended = False
+        self._codebooks = 0  # that the codes use, once there are some
 
     @property
     def latency(self) -> Latency:
@@ -153,6 +155,11 @@ class StreamDecoder:
                 f"codes have shape {codes.shape} and type {codes.dtype}, allowed: integers "
                 f"[{self._streams}, codebooks, frames]"
             )
+        self._codebooks = self._codebooks or codes.shape[1]
+        if codes.shape[-1] and codes.shape[1] != self._codebooks:
+            raise FormatError(
+                f"codes use {codes.shape[1]} codebooks, those before them {self._codebooks}"
+            )
         most = getattr(self._config, "n_codebooks", 0) or self._config.num_quantizers
         if not 1 <= codes.shape[1] <= most:
             raise FormatError(f"codes use {codes.shape[1]} codebooks, allowed: up to {most}")
@@ -168,3 +175,11 @@ class StreamDecoder:
                 f"codes reach from {codes.min()} to {codes.max()}, allowed: 0 to {size - 1}"
             )
         return given._replace(codes=codes.astype(np.int32))
+
+
+def _given(value: int | None, default: int, name: str) -> int:
+    if value is None:
+        return default
+    if not is_int(value) or value < 1:
+        raise AudioError(f"{name}={value!r} must be a positive integer")
+    return value

@@ -19,6 +19,7 @@ from codax import AudioError, EncodedAudio
 from codax.cli import pipes
 from codax.cli.failures import FAILURES
 from codax.cli.main import main
+from codax.codec import LazyAudio
 
 from .running import NUM_SAMPLES, RATE, REPOSITORY, files_below, write_audio, write_codes
 
@@ -359,7 +360,7 @@ def test_what_ends_the_audio_too_early_is_told_and_not_what_follows_from_it(monk
 
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(Pipe()))
     with pytest.raises(type(error)) as told:
-        pipes.play(blocks(), RATE, 1, 100)
+        pipes.play(LazyAudio(blocks(), RATE, 1, 100))
     assert told.value is error
 
 
@@ -367,7 +368,8 @@ def test_audio_longer_than_a_wav_header_can_say_is_no_crash(piped, monkeypatch):
     """2**32 bytes: 13 hours in mono at 44.1 kHz."""
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(Pipe()))
     with contextlib.suppress(*FAILURES):
-        pipes.play(iter([np.zeros((1, 10), np.float32)] * 2), RATE, 1, 2**31)
+        blocks = iter([np.zeros((1, 10), np.float32)] * 2)
+        pipes.play(LazyAudio(blocks, RATE, 1, 2**31))
 
 
 # --- where the output goes -----------------------------------------------------------------------

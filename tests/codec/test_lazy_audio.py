@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from codax import AudioCodec, AudioError, EncodedAudio
-from codax.codec import spool
+from codax.codec import Audio, spool
 from codax.feature_extraction import AudioBlocks, audio_input
 
 from .pass_through import HOP_LENGTH, QUANTISATION_STEP, PassThroughModel
@@ -403,3 +403,20 @@ def test_no_number_in_a_later_block_is_told_with_its_place_in_the_file(tmp_path)
     with pytest.raises(AudioError) as refusal:
         codec.encode(path)
     assert str(refusal.value).startswith(f"{path}: the sample at [1, {(1 << 20) + 5}] is nan")
+
+
+def test_audio_that_has_been_read_is_not_read_again_as_nothing(tmp_path):
+    codec = AudioCodec(PassThroughModel())
+    lazy = codec.decode_lazily(codec.encode(np.zeros((1, 500), np.float32), 8000))
+    lazy.save(tmp_path / "once.wav")
+    with pytest.raises(ValueError, match="has been read"):
+        lazy.save(tmp_path / "twice.wav")
+    assert not (tmp_path / "twice.wav").exists()
+
+
+def test_a_long_wav_file_has_sizes_of_64_bits(tmp_path, monkeypatch):
+    samples = np.zeros((1, 5000), np.float32)
+    monkeypatch.setattr("codax.codec.audio.MOST_WAV_BYTES", 70_000)
+    Audio(samples, 8000).save(tmp_path / "long.wav")
+    assert soundfile.info(tmp_path / "long.wav").format == "RF64"
+    assert soundfile.info(tmp_path / "long.wav").frames == 5000

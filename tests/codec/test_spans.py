@@ -495,3 +495,20 @@ def test_a_start_that_is_no_number_is_a_wrong_argument(song, tiny_folder, capsys
         main(["decode", "--model", str(tiny_folder), path, "--start", "soon"])
     assert left.value.code == 2
     assert "--start" in capsys.readouterr().err
+
+
+def test_a_long_unpadded_chunk_is_decoded_some_frames_at_a_time(odd_model, even_model):
+    """A file says how long its chunks are; memory is not its to decide on."""
+    generator = np.random.default_rng(0)
+    for model in (odd_model, even_model):
+        shape = (1, model.config.n_codebooks, 700)
+        codes = generator.integers(0, model.config.codebook_size, shape)
+        clip = EncodedAudio(codes, 8000, 5000, chunk_frames=350, padding=False)
+        expected = AudioCodec(model).decode(clip).samples
+        chunking = copy.copy(model)
+        chunking._config = copy.copy(model.config)
+        chunking.config.decode_chunk_length_s = 0.05
+        codec = AudioCodec(chunking)
+        np.testing.assert_allclose(codec.decode(clip).samples, expected, atol=1e-5)
+        part = codec.decode(clip, start_s=0.1, end_s=0.5).samples
+        np.testing.assert_allclose(part, expected[:, 800:4000], atol=1e-5)

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+import threading
 
 import numpy as np
 import pytest
@@ -214,3 +216,13 @@ def test_values_that_float32_cannot_hold_are_refused_with_their_position(value):
     message = one_line_error(as_float_audio, array, "raw_audio[2]")
     assert message.startswith("raw_audio[2]: ")
     assert "[4]" in message
+
+
+def test_a_named_pipe_is_read_once_and_whole(tmp_path):
+    path = tmp_path / "pipe.wav"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(audio_bytes(stereo_noise()),))
+    writer.start()
+    samples, _ = read_audio(path)
+    writer.join()
+    np.testing.assert_array_equal(samples, stereo_noise())

@@ -208,3 +208,28 @@ def test_settings_that_are_none_are_refused_by_name_and_value(model, codes, sett
     fields = {f"decode_{name}": value for name, value in settings.items()}
     with pytest.raises(ValueError, match="decode_"):
         tiny_config(**fields)
+
+
+def test_audio_in_chunks_stays_on_the_host_whatever_its_length(model, codes):
+    settings = {"chunk_length_s": seconds(model, 60), "chunk_mode": "exact"}
+    chunked = model.decode(audio_codes=codes, num_samples=2100, **settings).audio_values
+    assert isinstance(chunked, np.ndarray)
+    assert chunked.shape == (2, 2100)
+
+
+def test_calling_a_model_that_chunks_gives_what_it_gives_as_a_whole(model, long_audio):
+    config = tiny_config(
+        encode_chunk_length_s=seconds(model, 40),
+        decode_chunk_length_s=seconds(model, 60),
+        decode_chunk_mode="exact",
+    )
+    expected, result = model(long_audio), tiny_model(config)(long_audio)
+    assert isinstance(result.audio_values, np.ndarray)
+    np.testing.assert_array_equal(result.audio_codes, expected.audio_codes)
+    np.testing.assert_allclose(result.audio_values, expected.audio_values, atol=TOLERANCE)
+
+
+def test_a_span_of_the_mean_is_refused(model, codes):
+    chunks = model.config.decode_chunks(seconds(model, 60), mode="mean")
+    with pytest.raises(ValueError, match='"exact", not "mean"'):
+        list(model.decode_pieces(codes, chunks, span=(1000, 1200)))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from codax.modeling.pretrained_base import _run_carrying
-from tests.tiny_encodec import MONO, STRIDE, noise, tiny_encodec
+from tests.tiny_encodec import MONO, SEGMENT, STRIDE, noise, tiny_encodec
 
 SAMPLES = 2009  # ends inside a frame
 # Sums of float32 products of order one, in an order that depends on the length: 1e-7 was seen.
@@ -125,3 +125,48 @@ def test_segments_in_groups_are_coded_as_together(encodec_stereo, at_once):
         result = encodec_stereo.decode(codes, scales, num_samples=length, **chunk).audio_values
         assert isinstance(result, np.ndarray) == (at_once < 4)
         np.testing.assert_allclose(result, expected, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("num_samples", [SEGMENT - 15, STRIDE + 1])
+def test_a_clip_between_a_stride_and_a_segment_has_the_same_frames_in_groups(
+    encodec_stereo, num_samples
+):
+    audio = noise(1, 2, num_samples)
+    whole, grouped = encodec_stereo.encode(audio), encodec_stereo.encode(audio, chunk_length_s=0.01)
+    np.testing.assert_array_equal(grouped.audio_codes, whole.audio_codes)
+    assert grouped.last_frame_pad_length == whole.last_frame_pad_length
+
+
+def test_segments_that_do_not_reach_the_next_leave_the_same_gaps(encodec_stereo):
+    codes = np.random.default_rng(0).integers(0, 16, (4, 1, 3, 20))
+    scales = np.ones((4, 1, 1), np.float32)
+    whole = encodec_stereo.decode(codes, scales).audio_values
+    grouped = encodec_stereo.decode(codes, scales, chunk_length_s=0.01).audio_values
+    np.testing.assert_allclose(grouped, whole, atol=TOLERANCE)
+
+
+# --- spans ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [0, 500, 513, 514, 600, 1023, 1024, 1300])
+def test_a_span_anywhere_has_the_lstm_of_the_whole_before_it(model, start):
+    """The LSTM runs alone up to the span, some hundred frames at a time."""
+    frames = 1310
+    shape = (1, 1, model.config.num_quantizers, frames)
+    codes = np.random.default_rng(0).integers(0, model.config.codebook_size, shape)
+    hop_length = model.config.hop_length
+    whole = np.asarray(model.decode(codes).audio_values)
+    chunks = model.config.decode_chunks(seconds(model, 40), mode="exact")
+    span = start * hop_length, (start + 10) * hop_length
+    audio = np.concatenate([*model.decode_pieces(codes, chunks, span=span)], axis=-1)
+    np.testing.assert_allclose(audio, whole[..., slice(*span)], atol=TOLERANCE)
+
+
+def test_calling_a_model_that_chunks_gives_what_it_gives_as_a_whole(audio):
+    chunking = tiny_encodec(
+        MONO, encode_chunk_length_s=0.05, decode_chunk_length_s=0.05, decode_chunk_mode="exact"
+    )
+    expected, result = tiny_encodec(MONO)(audio), chunking(audio)
+    assert isinstance(result.audio_values, np.ndarray)
+    np.testing.assert_array_equal(result.audio_codes, expected.audio_codes)
+    np.testing.assert_allclose(result.audio_values, expected.audio_values, atol=TOLERANCE)
