@@ -50,6 +50,14 @@ def _random_params(config):
     return unflatten_dict(params)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave long tests out unless the command line speaks of them: `-m full`."""
+    if "full" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in set(long)]
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """A model with an odd stride, as `from_pretrained` loads it."""

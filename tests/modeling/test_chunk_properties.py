@@ -25,8 +25,9 @@ model_of = functools.cache(lambda name: MODELS[name]())
 # Frames of clips: one, fewer than the networks reach, some chunks, many. Each is a compilation.
 LENGTHS = (1, 9, 60, 207)
 
-# Each example may compile a program for its own chunk length; with 10 of them it takes minutes.
-few = settings(deadline=None, max_examples=4)
+pytestmark = pytest.mark.full
+# Each example may compile a program for its own chunk length.
+few = settings(deadline=None, max_examples=10)
 chunk_lengths = st.one_of(st.integers(1, 12), st.integers(13, 300))
 
 

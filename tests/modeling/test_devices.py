@@ -18,6 +18,8 @@ TOLERANCE = 1e-5
 TIMEOUT_S = 300
 """For all processes of one test; they take 30 to 130."""
 
+pytestmark = pytest.mark.full
+
 
 def run_together(commands, num_devices):
     """Run commands at once -> of each, {name: comparison} of what it got done, and its stderr."""

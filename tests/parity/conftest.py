@@ -179,16 +179,12 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config, items):
-    """Leave the whole sweep out unless the command line speaks of it: `-m full`.
+def pytest_collection_modifyitems(items):
+    """Order each file's tests so that every checkpoint is written once.
 
-    Then order each file's tests so that every checkpoint is written once: pytest's own order goes
-    by test functions that share parameters, and would come back to a variant several times.
+    pytest's own order goes by test functions that share parameters, and would come back to a
+    variant several times.
     """
-    if "full" not in config.option.markexpr:
-        sweep = [item for item in items if _is_here(item) and item.get_closest_marker("full")]
-        config.hook.pytest_deselected(items=sweep)
-        items[:] = [item for item in items if item not in set(sweep)]
     files = itertools.groupby(items, key=lambda item: item.path)
     items[:] = [item for _, tests in files for item in sorted(tests, key=_variant_and_reference)]
 

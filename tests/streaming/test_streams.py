@@ -59,7 +59,7 @@ CUTS = st.lists(st.integers(0, NUM_SAMPLES), max_size=8)
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 @given(cuts=CUTS)
 def test_audio_in_any_pieces_has_the_codes_of_the_whole(offline, name, cuts):
     codec, clip, expected, _ = offline(name)
@@ -72,7 +72,7 @@ def test_audio_in_any_pieces_has_the_codes_of_the_whole(offline, name, cuts):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 @given(data=st.data())
 def test_codes_in_any_pieces_have_the_audio_of_the_whole(offline, name, data):
     codec, _, frames, expected = offline(name)
