@@ -155,11 +155,6 @@ class StreamDecoder:
                 f"codes have shape {codes.shape} and type {codes.dtype}, allowed: integers "
                 f"[{self._streams}, codebooks, frames]"
             )
-        self._codebooks = self._codebooks or codes.shape[1]
-        if codes.shape[-1] and codes.shape[1] != self._codebooks:
-            raise FormatError(
-                f"codes use {codes.shape[1]} codebooks, those before them {self._codebooks}"
-            )
         most = getattr(self._config, "n_codebooks", 0) or self._config.num_quantizers
         if not 1 <= codes.shape[1] <= most:
             raise FormatError(f"codes use {codes.shape[1]} codebooks, allowed: up to {most}")
@@ -174,6 +169,11 @@ class StreamDecoder:
             raise FormatError(
                 f"codes reach from {codes.min()} to {codes.max()}, allowed: 0 to {size - 1}"
             )
+        if codes.shape[-1] and codes.shape[1] != (self._codebooks or codes.shape[1]):
+            raise FormatError(
+                f"codes use {codes.shape[1]} codebooks, those before them {self._codebooks}"
+            )
+        self._codebooks = codes.shape[1] if codes.shape[-1] else self._codebooks
         return given._replace(codes=codes.astype(np.int32))
 
 

@@ -190,8 +190,9 @@ def test_what_memory_does_not_hold_goes_through_a_file_unchanged(
 def test_iteration_that_is_given_up_leaves_no_file_open(codec, clip):
     """Warnings are errors here, those of unclosed files too."""
     audio = codec.decode_lazily(loud(clip), rescale=True)
-    next(iter(audio))
-    audio.blocks.close()
+    blocks = iter(audio)
+    next(blocks)
+    blocks.close()
 
 
 # --- samples that are no numbers -----------------------------------------------------------------
