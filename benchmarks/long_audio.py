@@ -154,9 +154,8 @@ def _measure_chunks(folder: str, options: argparse.Namespace) -> None:
         chunk = f"{length:g} s" if length else "one piece"
         spread = f"{median:.2f} ({min(measured):.2f} to {max(measured):.2f})"
         print(f"| {act.__name__} | {chunk} | {spread} | {share:.0%} | {compiled[act, length]} |")
-    print(
-        f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB"
-    )
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(f"peak memory of the process: {peak_mb:.0f} MB")
 
 
 if __name__ == "__main__":
