@@ -221,9 +221,8 @@ def test_values_that_float32_cannot_hold_are_refused_with_their_position(value):
 def test_a_named_pipe_is_read_once_and_whole(tmp_path):
     path = tmp_path / "pipe.wav"
     os.mkfifo(path)
-    writer = threading.Thread(
-        target=path.write_bytes, args=(audio_bytes(stereo_noise(), subtype="FLOAT"),)
-    )
+    content = audio_bytes(stereo_noise(), subtype="FLOAT")
+    writer = threading.Thread(target=path.write_bytes, args=(content,))
     writer.start()
     samples, _ = read_audio(path)
     writer.join()
