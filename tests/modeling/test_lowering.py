@@ -56,7 +56,7 @@ def code_in_chunks(model, audio):
     how = {"audio_scales": scales} if isinstance(model, FlaxEncodecModel) else {}
     for mode in MODES:
         chunks = model.config.decode_chunks(CHUNK_S, mode=mode)
-        for span in (None, (900, 1000)):
+        for span in (None, (900, 1000)) if mode == "exact" else (None,):
             for _ in model.decode_pieces(codes, chunks, span=span, **how):
                 pass
 
