@@ -2,16 +2,18 @@
 
     python benchmarks/long_audio.py memory --preset encodec_24khz --seconds 10 600 3600
     python benchmarks/long_audio.py memory --preset dac_44khz --narrow 8 --seconds 10 600 3600
-    python benchmarks/long_audio.py chunks --preset dac_44khz --chunks 0.5 1 2 5
+    python benchmarks/long_audio.py chunks --preset dac_44khz --chunks 1 5 10 --seconds 40
 
 `memory` encodes and decodes 44.1 kHz audio of each length, file to file, each in a process of its
-own. `chunks` decodes and encodes 10 s in chunks of each length, exactly, and in one piece, in one
-process, repetitions interleaved. Models have full-size random weights, or those of --model FOLDER;
---narrow N divides their widths by N, where hours of full-size computing are not to be had: memory
-then shows what grows with the length all the same.
+own. `chunks` encodes and decodes clips of each length in chunks of each length, exactly, and 10 s
+in one piece, in one process, repetitions interleaved; throughput is audio over time. Models have
+full-size random weights, or those of --model FOLDER; --narrow N divides their widths by N, where
+hours of full-size computing are not to be had: memory then shows what grows with the length all the
+same.
 """
 
 import argparse
+import itertools
 import os
 import resource
 import statistics
@@ -26,6 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 FILE_RATE = 44100
+ONE_PIECE_S = 10.0
 WIDTHS = {
     "dac": ("encoder_hidden_size", "decoder_hidden_size"),
     "encodec": ("num_filters", "hidden_size"),
@@ -114,46 +117,57 @@ def _write_audio(path: Path, seconds: float) -> None:
 
 
 def _measure_chunks(folder: str, options: argparse.Namespace) -> None:
+    import jax
+
     from codax import AudioCodec
     from codax.modeling import pretrained_base
 
     model = AudioCodec.from_pretrained(folder).model
     config = model.config
     channels = getattr(config, "audio_channels", 1)
-    samples = 10 * config.sampling_rate // config.hop_length * config.hop_length
-    audio = np.random.default_rng(0).normal(0, 0.1, (1, channels, samples)).astype(np.float32)
-    encoded = model.encode(audio)
-    scales = {"audio_scales": encoded.audio_scales} if "audio_scales" in encoded else {}
+    hop, rate = config.hop_length, config.sampling_rate
 
-    def encode(length_s: float) -> None:
-        np.asarray(model.encode(audio, chunk_length_s=length_s).audio_codes)
+    def noise(seconds: float) -> np.ndarray:
+        shape = (1, channels, round(seconds * rate) // hop * hop)
+        return np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
 
-    def decode(length_s: float) -> None:
-        codes = encoded.audio_codes
+    clips = {seconds: noise(seconds) for seconds in (ONE_PIECE_S, *options.seconds)}
+    encoded = {seconds: model.encode(clip, chunk_length_s=5.0) for seconds, clip in clips.items()}
+
+    def encode(seconds: float, length_s: float) -> None:
+        np.asarray(model.encode(clips[seconds], chunk_length_s=length_s).audio_codes)
+
+    def decode(seconds: float, length_s: float) -> None:
+        coded = encoded[seconds]
+        scales = {"audio_scales": coded.audio_scales} if "audio_scales" in coded else {}
         settings = {"chunk_length_s": length_s, "chunk_mode": "exact"}
-        np.asarray(model.decode(audio_codes=codes, **scales, **settings).audio_values)
+        np.asarray(model.decode(audio_codes=coded.audio_codes, **scales, **settings).audio_values)
 
     programs = (pretrained_base._run, pretrained_base._run_carrying)
-    lengths = [0.0, *options.chunks]
-    times: dict = {(act, length): [] for act in (encode, decode) for length in lengths}
+    in_chunks = itertools.product(options.seconds, options.chunks)
+    cases = [(ONE_PIECE_S, 0.0), *in_chunks]
+    times: dict = {(act, *case): [] for act in (encode, decode) for case in cases}
     compiled = {}
-    for act, length in times:
+    jax.clear_caches()
+    for act, *case in times:
         before = sum(program._cache_size() for program in programs)
-        act(length)
-        compiled[act, length] = sum(program._cache_size() for program in programs) - before
+        act(*case)
+        compiled[act, *case] = sum(program._cache_size() for program in programs) - before
     for _ in range(options.repeats):
-        for (act, length), measured in times.items():
+        for (act, *case), measured in times.items():
             start = time.perf_counter()
-            act(length)
+            act(*case)
             measured.append(time.perf_counter() - start)
-    print("| direction | chunk | median s (range) | throughput, of one piece | programs |")
-    print("|---|---|---|---|---|")
-    for (act, length), measured in times.items():
+    print("| direction | audio | chunk | median s (range) | throughput, of one piece | programs |")
+    print("|---|---|---|---|---|---|")
+    for (act, seconds, length), measured in times.items():
         median = statistics.median(measured)
-        share = statistics.median(times[act, 0.0]) / median
+        whole = statistics.median(times[act, ONE_PIECE_S, 0.0])
+        share = (seconds / median) / (ONE_PIECE_S / whole)
         chunk = f"{length:g} s" if length else "one piece"
         spread = f"{median:.2f} ({min(measured):.2f} to {max(measured):.2f})"
-        print(f"| {act.__name__} | {chunk} | {spread} | {share:.0%} | {compiled[act, length]} |")
+        row = act.__name__, f"{seconds:g} s", chunk, spread, f"{share:.0%}"
+        print(f"| {' | '.join(row)} | {compiled[act, seconds, length]} |")
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"peak memory of the process: {peak_mb:.0f} MB")
 
