@@ -11,9 +11,9 @@ from transformers.utils.generic import PaddingStrategy, TensorType
 
 from codax.errors import AudioError
 
-from .audio_input import as_float_audio
 from .loudness import MIN_LOUDNESS_LUFS, gain_to_loudness, limit_peak, measure_loudness
 from .resampling import resample
+from .sample_types import as_float_audio
 
 _MAX_INTERLEAVED_CHANNELS = 8  # [T, C] with so few columns is taken for channels last
 
