@@ -22,6 +22,7 @@ from .clips import (
     positive_integer,
     with_channel_counts,
 )
+from .saved_extractor import SavedExtractor
 
 
 class _CodecConfig(Protocol):
@@ -33,7 +34,7 @@ class _CodecConfig(Protocol):
     def hop_length(self) -> int: ...
 
 
-class DacFeatureExtractor(TransformersDacFeatureExtractor):
+class DacFeatureExtractor(SavedExtractor, TransformersDacFeatureExtractor):
     """transformers' DAC feature extractor for any audio.
 
     For mono float clips it gives what transformers gives. It also takes

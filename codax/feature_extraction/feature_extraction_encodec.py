@@ -24,6 +24,7 @@ from .clips import (
     require_segments,
     with_channel_counts,
 )
+from .saved_extractor import SavedExtractor
 
 logger = logging.get_logger(__name__)
 
@@ -41,7 +42,7 @@ class _CodecConfig(Protocol):
     def overlap(self) -> float | None: ...
 
 
-class EncodecFeatureExtractor(TransformersEncodecFeatureExtractor):
+class EncodecFeatureExtractor(SavedExtractor, TransformersEncodecFeatureExtractor):
     """transformers' EnCodec feature extractor for any audio.
 
     For float clips with as many channels as the model codes it gives what transformers gives. It

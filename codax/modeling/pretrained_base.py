@@ -16,10 +16,12 @@ from jax import lax
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from transformers import PretrainedConfig
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_flax_utils import FlaxPreTrainedModel
 from transformers.utils import CONFIG_NAME, ModelOutput, logging
 
 from codax.files import atomic_path
+from codax.hub_saving import AUTO_MAP, HubSaving
 
 from .devices import divided_where_possible, mesh_of, replicated
 from .lstm import CARRY
@@ -49,7 +51,7 @@ def _run_carrying(
     return updated[CARRY], result
 
 
-class FlaxPreTrainedCodec(FlaxPreTrainedModel):
+class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
     """A codec that loads from and saves to transformers' torch layout, without torch.
 
     A subclass gives `config_class`, `weight_rules(config)` and `module_class`, which is made of the
@@ -58,6 +60,7 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
 
     config_class: ClassVar[Any]  # a subclass of CodecConfig
     module_class: ClassVar[Any]  # a subclass of nn.Module
+    config_file = CONFIG_NAME
     base_model_prefix = ""
     main_input_name = "input_values"
 
@@ -281,25 +284,21 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
     ) -> None:
         """Write config.json and model.safetensors, which torch's transformers and codax both read.
 
-        `params` stand in for the model's own. Each file is replaced in one step or not at all.
-        `push_to_hub=True` uploads the folder afterwards (`repo_id`, `commit_message`, `private` and
-        so on as in transformers). There is one weight file, in safetensors: `max_shard_size` is
-        not heeded, `safe_serialization=False` is refused.
+        `params` stand in for the model's own. Each file is replaced in one step or not at all. A
+        model whose class came as code of its repository takes that code along. `push_to_hub=True`
+        does what the method of this name does (`repo_id`, the folder's name by default, and its
+        other arguments). There is one weight file, in safetensors: `max_shard_size` is not
+        heeded, `safe_serialization=False` is refused.
         """
         if not safe_serialization:
             raise ValueError("safe_serialization=False: codax writes weights as safetensors only")
-        kwargs.pop("max_shard_size", None)
         tree = self.params if params is None else params
         state = params_to_torch(self.weight_rules(self.config), tree)
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        if push_to_hub:
-            commit_message = kwargs.pop("commit_message", None)
-            repo_id = self._create_repo(kwargs.pop("repo_id", folder.name), token=token, **kwargs)
-            timestamps = self._get_files_timestamps(folder)
-
         self.config.architectures = [type(self).__name__.removeprefix("Flax")]
         self.config.dtype = "float32"
+        self._save_code(folder)
         with atomic_path(folder / SAFETENSORS) as path:
             _save_safetensors(state, path)
         with atomic_path(folder / CONFIG_NAME) as path:
@@ -307,9 +306,16 @@ class FlaxPreTrainedCodec(FlaxPreTrainedModel):
         logger.info(f"Model saved in {folder}")
 
         if push_to_hub:
-            self._upload_modified_files(
-                str(folder), repo_id, timestamps, commit_message=commit_message, token=token
-            )
+            repo_id = kwargs.pop("repo_id", folder.name)
+            self.push_to_hub(repo_id, token=token, params=params, **kwargs)
+
+    def _save_code(self, folder: Path) -> None:
+        """Write the code that this class came as, if it did, and let config.json name it."""
+        config: Any = self.config
+        vars(config).pop(AUTO_MAP, None)
+        for part in (self, config):
+            if part._auto_class is not None:
+                custom_object_save(part, folder, config=config)
 
 
 def _save_safetensors(state: dict, path: Path) -> None:

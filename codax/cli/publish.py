@@ -1,0 +1,119 @@
+"""`codax publish`: a model on the Hub, with its card and the code that loads it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from codax.cli.models import explained
+from codax.errors import CodaxError
+
+
+def add_to(commands) -> None:
+    parser = commands.add_parser("publish", help="put a model on the Hub, with a card")
+    parser.add_argument("model", help="preset name, Hub id or folder")
+    parser.add_argument("--repo-id", required=True, metavar="OWNER/NAME", help="where to put it")
+    parser.add_argument(
+        "--private", action="store_true", help="if the repository is made: only for its owner"
+    )
+    parser.add_argument("--revision", help="a branch, made if it is not there, instead of main")
+    parser.add_argument(
+        "--dry-run",
+        type=Path,
+        metavar="FOLDER",
+        help="write the repository there, and upload nothing",
+    )
+    weights = parser.add_argument_group(
+        "whose weights they are, unless MODEL is a released model by name"
+    )
+    weights.add_argument("--preset", help="those of this released model, unchanged")
+    weights.add_argument("--license", help="the Hub's identifier of their licence, such as mit")
+    weights.add_argument("--license-file", type=Path, help="its text, for the file LICENSE")
+    weights.add_argument("--base-model", metavar="HUB_ID", help="what they were fine-tuned from")
+    card = parser.add_argument_group("what the card tells")
+    card.add_argument("--notes", type=Path, help="Markdown: how the model was trained, and so on")
+    card.add_argument("--results", type=Path, help="JSON: what an evaluation measured")
+    card.add_argument("--audio", type=Path, help="the clip in the picture (default: synthetic)")
+    card.add_argument(
+        "--no-measurements",
+        action="store_true",
+        help="neither speed, nor agreement with torch (which takes torch), nor a picture",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from codax import hub_cards
+    from codax.conversion import resolve_model
+
+    hub_cards.require_repo_id(options.repo_id)
+    _refuse_full(options.dry_run)
+    origin = _origin(options)
+    card: dict[str, Any] = {
+        "results": hub_cards.read_results(options.results) if options.results else (),
+        "notes": options.notes.read_text("utf-8") if options.notes else "",
+    }
+    if options.dry_run is None:
+        hub_cards.require_access()
+    source = resolve_model(options.model)
+    model = _load(options.model, source)
+    if origin.preset is not None:
+        hub_cards.require_preset(model.config, origin.preset)
+    if not options.no_measurements:
+        clip = _clip(options.audio, model.config)
+        card |= hub_cards.measurements(model, source, origin, clip)
+    if options.dry_run is not None:
+        folder = hub_cards.write_repository(options.dry_run, model, origin, options.repo_id, **card)
+        print(folder)
+        return 0
+    where = {"private": options.private or None, "revision": options.revision}
+    print(hub_cards.publish(model, origin, options.repo_id, **where, **card))
+    return 0
+
+
+def _origin(options: argparse.Namespace) -> Any:
+    """Whose weights they are, by --preset, by the name of the model, or by --license."""
+    from codax.hub_cards import Origin, preset_of, released_origin
+
+    preset = options.preset or preset_of(options.model)
+    if preset is not None:
+        if options.license or options.license_file or options.base_model:
+            raise CodaxError(
+                f"--license, --license-file and --base-model are known of {preset}: leave them out"
+            )
+        return released_origin(preset)
+    if options.license is None:
+        raise CodaxError(
+            f"{options.model}: whose weights these are is not known: give --preset, or --license "
+            "and, if they were fine-tuned, --base-model"
+        )
+    text = options.license_file.read_text("utf-8") if options.license_file else None
+    return Origin(options.license, text, base_model=options.base_model)
+
+
+def _load(name: str, source: str) -> Any:
+    from codax.modeling import model_class_of
+
+    try:
+        return model_class_of(source).from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise explained(name, error) from error
+
+
+def _refuse_full(folder: Path | None) -> None:
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CodaxError(f"--dry-run {folder}: exists already, and is no empty folder")
+
+
+def _clip(path: Path | None, config: Any) -> Any:
+    """The beginning of an audio file as the model takes it, float32 [C, T]."""
+    if path is None:
+        return None
+    from codax.feature_extraction import mix, read_audio, resample
+    from codax.hub_cards import CLIP_S
+
+    samples, rate = read_audio(path)
+    samples = samples[:, : round(CLIP_S * rate)]
+    if not samples.shape[1]:
+        raise CodaxError(f"--audio {path}: holds no audio")
+    samples = mix(samples, getattr(config, "audio_channels", 1))
+    return resample(samples, rate, config.sampling_rate)

@@ -1,0 +1,37 @@
+"""Publishing models: cards, the code that they are loaded with, repositories."""
+
+from .card import CardContent, model_card
+from .measuring import CLIP_S, Speed, measure_speed, reconstruct, synthetic_clip
+from .origins import Origin, preset_of, released_origin, require_preset
+from .publishing import (
+    measurements,
+    publish,
+    read_results,
+    require_access,
+    require_repo_id,
+    upload_repository,
+    write_repository,
+)
+from .remote_code import remote_code
+
+__all__ = [
+    "CLIP_S",
+    "CardContent",
+    "Origin",
+    "Speed",
+    "measure_speed",
+    "measurements",
+    "model_card",
+    "preset_of",
+    "publish",
+    "read_results",
+    "reconstruct",
+    "released_origin",
+    "remote_code",
+    "require_access",
+    "require_preset",
+    "require_repo_id",
+    "synthetic_clip",
+    "upload_repository",
+    "write_repository",
+]
