@@ -1,5 +1,8 @@
 """Fixtures that several rooms share: tiny models with random weights, made without torch."""
 
+# Before all that reads HF_ENDPOINT on import, so that no test can reach the real Hub.
+from .hub.endpoint import HUB  # isort: split
+
 import math
 import resource
 from contextlib import contextmanager
@@ -11,6 +14,7 @@ from flax.traverse_util import unflatten_dict
 from codax import DacConfig, DacFeatureExtractor, FlaxDacModel
 from codax.modeling.weight_table import dac_weight_rules
 
+from .hub.server import TOKEN
 from .tiny_encodec import MONO, STEREO, tiny_encodec, write_tiny_encodec
 
 # One odd stride, as in the 16 and 24 kHz models: F frames decode to 10 F - 2 samples.
@@ -56,6 +60,32 @@ def pytest_collection_modifyitems(config, items):
         long = [item for item in items if item.get_closest_marker("full")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in set(long)]
+
+
+@pytest.fixture
+def hf_home(tmp_path, monkeypatch):
+    """HF_HOME, empty, of this process and its children; nothing is offline, nothing waits."""
+    home = tmp_path / "hf_home"
+    folders = {"HF_HOME": home, "HF_HUB_CACHE": home / "hub", "HF_TOKEN_PATH": home / "token"}
+    for name, folder in folders.items():
+        monkeypatch.setenv(name, str(folder))
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", str(folder))
+    monkeypatch.setattr("transformers.utils.hub.TRANSFORMERS_CACHE", str(home / "hub"))
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("transformers.utils.hub._is_offline_mode", False)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    return home
+
+
+@pytest.fixture
+def hub(hf_home, monkeypatch):
+    """The Hub of HF_ENDPOINT, empty, for a user who has logged in, and with a cache of its own."""
+    HUB.reset()
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    yield HUB
+    HUB.reset()
 
 
 @pytest.fixture(scope="session")

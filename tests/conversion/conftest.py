@@ -7,14 +7,9 @@ from tests.reference.variants import TINY, TINY_NARROW
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def cache(hf_home):
     """HF_HOME, empty; no network but the loopback, no waiting."""
-    home = tmp_path / "hf_home"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(home))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    return home
+    return hf_home
 
 
 @pytest.fixture(scope="session", params=[TINY, TINY_NARROW], ids=lambda variant: variant.name)

@@ -8,8 +8,9 @@ import pytest
 from codax.conversion import RELEASED, ReleasedCheckpoint, download_original
 from codax.conversion.download import PAUSES_S
 from codax.errors import CheckpointError
+from tests.hub.serving import serving
 
-from .loopback import FileServer, serving
+from .loopback import FileServer
 
 CONTENT = bytes(range(256)) * 400
 HALF = len(CONTENT) // 2

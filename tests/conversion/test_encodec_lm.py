@@ -18,8 +18,9 @@ from codax.conversion.encodec_lm import LM_SAFETENSORS
 from codax.errors import CheckpointError, CodaxError
 from codax.modeling.torch_layout import params_to_torch
 from codax.modeling.weight_table import encodec_lm_weight_rules
+from tests.hub.serving import serving
 
-from .loopback import FileServer, serving
+from .loopback import FileServer
 
 torch = pytest.importorskip("torch", reason="torch is not installed (from the extra `convert`)")
 

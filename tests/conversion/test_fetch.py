@@ -1,5 +1,6 @@
 """Fetching ahead: what comes, and that it loads without network afterwards."""
 
+import json
 import os
 
 import pytest
@@ -14,8 +15,9 @@ from codax.conversion import (
 )
 from codax.errors import CheckpointError
 from codax.modeling import FlaxDacModel
+from tests.hub.serving import serving
 
-from .loopback import FileServer, Hub, serving
+from .loopback import FileServer
 
 
 @pytest.fixture
@@ -25,47 +27,43 @@ def model_files(original, tmp_path):
 
 
 @pytest.fixture
-def hub(model_files, cache, monkeypatch):
-    """A Hub with `owner/model`, and what to give `download_model` to reach it."""
-    others = {"README.md": b"", "pytorch_model.bin": b"", "model.onnx": b"", "run.py": b""}
-    site = Hub({"owner/model": model_files | others | {"flax_model.msgpack": b""}})
-    with serving(site) as address:
-        site.options = {"endpoint": address, "cache_dir": cache / "hub"}
-        yield site
+def model(model_files, hub):
+    """The repository `owner/model`, with more than codax reads."""
+    others = {"README.md": b"", "pytorch_model.bin": b"\0", "model.onnx": b"", "run.py": b""}
+    return hub.create("owner/model", model_files | others | {"flax_model.msgpack": b"\0"})
 
 
-def test_repository_is_fetched_without_what_codax_does_not_read(hub):
-    folder = download_model("owner/model", **hub.options)
+def test_repository_is_fetched_without_what_codax_does_not_read(hub, model):
+    folder = download_model("owner/model")
+    came = [request.path.rsplit("/", 1)[-1] for request in hub.requests("GET /owner/model/*")]
     files = ["config.json", "model.safetensors", "preprocessor_config.json"]
-    assert sorted(hub.fetched) == sorted(os.listdir(folder)) == files
+    assert sorted(came) == sorted(os.listdir(folder)) == files
     assert FlaxDacModel.from_pretrained(folder)
 
 
-def test_shards_come_with_their_index(hub):
-    files = hub.repositories["owner/model"]
-    shards = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-    files["model.safetensors.index.json"] = files[shards[0]] = files[shards[1]] = b""
-    del files["model.safetensors"]
-    assert {*shards, "model.safetensors.index.json"} < set(
-        os.listdir(download_model("owner/model", **hub.options))
-    )
+def test_shards_come_with_their_index(model):
+    names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    index = json.dumps({"weight_map": dict(zip("ab", names, strict=True))}).encode()
+    shards = dict.fromkeys(names, b"\0") | {"model.safetensors.index.json": index}
+    model.commit(shards, deleted=["model.safetensors"])
+    assert set(shards) < set(os.listdir(download_model("owner/model")))
 
 
-def test_msgpack_is_fetched_where_there_are_no_safetensors(hub):
-    del hub.repositories["owner/model"]["model.safetensors"]
-    assert "flax_model.msgpack" in os.listdir(download_model("owner/model", **hub.options))
+def test_msgpack_is_fetched_where_there_are_no_safetensors(model):
+    model.commit(deleted=["model.safetensors"])
+    assert "flax_model.msgpack" in os.listdir(download_model("owner/model"))
 
 
-def test_fetched_repository_is_found_offline(hub):
-    folder = download_model("owner/model", **hub.options)
-    hub.fetched.clear()
-    assert download_model("owner/model", local_files_only=True, **hub.options) == folder
-    assert hub.fetched == []
+def test_fetched_repository_is_found_offline(hub, model):
+    folder = download_model("owner/model")
+    hub.log.clear()
+    assert download_model("owner/model", local_files_only=True) == folder
+    assert hub.log == []
 
 
-def test_preset_is_fetched_from_its_hub_twin(hub, monkeypatch):
-    hub.repositories["descript/dac_44khz"] = hub.repositories["owner/model"]
-    assert "models--descript--dac_44khz" in download_model("dac_44khz", **hub.options)
+def test_preset_is_fetched_from_its_hub_twin(hub, model_files):
+    hub.create("descript/dac_44khz", model_files)
+    assert "models--descript--dac_44khz" in download_model("dac_44khz")
 
 
 @pytest.mark.parametrize(
@@ -81,17 +79,17 @@ def test_preset_is_fetched_from_its_hub_twin(hub, monkeypatch):
         ("owner/model", {"endpoint": "http://127.0.0.1:9"}, "the Hub cannot be reached"),
     ],
 )
-def test_what_cannot_be_fetched_is_told_in_one_line(hub, hub_id, options, reason):
+@pytest.mark.usefixtures("model")
+def test_what_cannot_be_fetched_is_told_in_one_line(hub_id, options, reason):
     with pytest.raises(CheckpointError, match=reason) as raised:
-        download_model(hub_id, **hub.options | options)
+        download_model(hub_id, **options)
     assert "\n" not in str(raised.value)
 
 
-def test_repository_without_weights_is_told_with_what_is_read(hub):
-    files = hub.repositories["owner/model"]
-    del files["model.safetensors"], files["flax_model.msgpack"]
+def test_repository_without_weights_is_told_with_what_is_read(model):
+    model.commit(deleted=["model.safetensors", "flax_model.msgpack"])
     with pytest.raises(CheckpointError, match=r"none of model\.safetensors"):
-        download_model("owner/model", **hub.options)
+        download_model("owner/model")
 
 
 def test_folder_needs_no_fetching(tmp_path):
