@@ -116,7 +116,7 @@ class WindowEncoder(Encoder):
         if hasattr(self._config, "frames_to_cover") and self._received:
             num_frames = self._config.frames_to_cover(self._received)
             missing = num_frames * self._config.hop_length - self._received
-        channels = getattr(self._config, "audio_channels", 1)
+        channels = self._config.audio_channels
         return np.zeros((self._streams, channels, missing), np.float32)
 
     def _joined(self, pieces: list[np.ndarray]) -> CodedFrames:

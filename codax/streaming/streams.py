@@ -34,7 +34,7 @@ class StreamEncoder:
         channels: int | None = None,
         gain: float = 1.0,
     ):
-        per_stream = getattr(model.config, "audio_channels", 1)
+        per_stream = model.config.audio_channels
         self.sampling_rate = _given(sampling_rate, model.config.sampling_rate, "sampling_rate")
         self.channels = _given(channels, per_stream, "channels")
         if self.channels % per_stream:
@@ -102,7 +102,7 @@ class StreamDecoder:
         channels: int | None = None,
     ):
         config = model.config
-        per_stream = getattr(config, "audio_channels", 1)
+        per_stream = config.audio_channels
         self.channels = _given(channels, per_stream, "channels")
         if self.channels % per_stream:
             raise AudioError(
