@@ -46,7 +46,7 @@ def _compare(preset: str, checkpoint: tuple[str, str], seconds: float, options) 
 
     config = preset_config(preset)
     num_frames = max(1, round(seconds * config.sampling_rate / config.hop_length))
-    shape = (1, getattr(config, "audio_channels", 1), num_frames * config.hop_length)
+    shape = (1, config.audio_channels, num_frames * config.hop_length)
     samples = (0.1 * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
 
     family = SYSTEMS[config.model_type]

@@ -124,7 +124,7 @@ def _measure_chunks(folder: str, options: argparse.Namespace) -> None:
 
     model = AudioCodec.from_pretrained(folder).model
     config = model.config
-    channels = getattr(config, "audio_channels", 1)
+    channels = config.audio_channels
     hop, rate = config.hop_length, config.sampling_rate
 
     def noise(seconds: float) -> np.ndarray:

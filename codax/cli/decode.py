@@ -84,6 +84,4 @@ def run(options: argparse.Namespace) -> int:
 def _suffix(options: argparse.Namespace) -> str:
     if options.format:
         return f".{options.format}"
-    given = "" if options.output is None or options.output.is_dir() else options.output.suffix
-    given = given.lower()
-    return given if given in jobs.AUDIO_OUTPUTS else ".wav"
+    return jobs.suffix_of_output(options, jobs.AUDIO_OUTPUTS) or ".wav"

@@ -66,14 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
     piped = pipes.is_used(options)
     suffix = _suffix(options)
-    if options.lm and suffix != ".ecdc":
-        raise CodaxError(f"--lm is for .ecdc files (--format ecdc), not {suffix}")
-    if options.lm_weights and not options.lm:
-        raise CodaxError("--lm-weights are used with --lm")
-    if options.lm_weights and not os.path.exists(options.lm_weights):
-        raise CodaxError(f"--lm-weights {options.lm_weights}: there is no such file")
-    if suffix == ".dac" and model_type_of(options.model) != "dac":
-        raise CodaxError(f"model {options.model}: only DAC's codes go into .dac files")
+    _check(options, suffix)
     planned = unreadable = []
     if not piped:
         planned, unreadable = jobs.plan(
@@ -113,8 +106,18 @@ def run(options: argparse.Namespace) -> int:
 def _suffix(options: argparse.Namespace) -> str:
     if options.format:
         return jobs.CODED_FORMATS[options.format]
-    given = "" if options.output is None or options.output.is_dir() else options.output.suffix
-    given = given.lower()
-    if given in jobs.CODED_SUFFIXES:
+    if given := jobs.suffix_of_output(options, jobs.CODED_SUFFIXES):
         return given
     return jobs.CODED_FORMATS["dac" if model_type_of(options.model) == "dac" else "packed"]
+
+
+def _check(options: argparse.Namespace, suffix: str) -> None:
+    """Raise `CodaxError` for options that do not go with files of this suffix, or the model."""
+    if options.lm and suffix != ".ecdc":
+        raise CodaxError(f"--lm is for .ecdc files (--format ecdc), not {suffix}")
+    if options.lm_weights and not options.lm:
+        raise CodaxError("--lm-weights are used with --lm")
+    if options.lm_weights and not os.path.exists(options.lm_weights):
+        raise CodaxError(f"--lm-weights {options.lm_weights}: there is no such file")
+    if suffix == ".dac" and model_type_of(options.model) != "dac":
+        raise CodaxError(f"model {options.model}: only DAC's codes go into .dac files")

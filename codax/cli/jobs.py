@@ -92,6 +92,14 @@ def add_lm_options(parser: argparse.ArgumentParser, told: str | None = None) -> 
     )
 
 
+def suffix_of_output(options: argparse.Namespace, allowed: Iterable[str]) -> str | None:
+    """The suffix of --output, if it names a file and the suffix is one of `allowed`."""
+    if options.output is None or options.output.is_dir():
+        return None
+    suffix = options.output.suffix.lower()
+    return suffix if suffix in allowed else None
+
+
 def plan(
     inputs: Iterable[Path], output: Path | None, input_suffixes: tuple[str, ...], suffix: str
 ) -> tuple[list[Job], list[Outcome]]:

@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from codax.errors import AudioError
+from codax.feature_extraction import limit_peak
 from codax.files import atomic_path
 
 # What is written for each suffix: 16 bits where the format has a choice, as players expect.
@@ -54,10 +55,7 @@ class Audio:
     def without_clipping(self, peak: float = FULL_SCALE) -> "Audio":
         """Turned down, all channels alike, until no sample exceeds `peak`; or as it is."""
         self._require_finite()
-        largest = float(np.abs(self.samples).max(initial=0.0))
-        if largest <= peak:
-            return self
-        return Audio(self.samples * np.float32(peak / largest), self.sampling_rate)
+        return Audio(limit_peak(self.samples, peak), self.sampling_rate)
 
     def save(self, path: str | os.PathLike, subtype: str | None = None) -> Path:
         """Write an audio file, in the format that the suffix names; whole or not at all.

@@ -27,6 +27,7 @@ from codax.feature_extraction import (
     Resampler,
     as_float_audio,
     gain_to_loudness,
+    gain_to_peak,
     mix,
 )
 from codax.formats import EncodedAudio
@@ -147,7 +148,8 @@ class AudioCodec:
                 meter.push(block)
             input_db = meter.loudness
             gain = gain_to_loudness(input_db, loudness_db)
-            blocks = _limited(prepared(), gain, meter.peak)
+            limit = gain_to_peak(float(np.float32(meter.peak) * gain))
+            blocks = (block * gain * limit for block in prepared())
         encoder = self._encoder(levels, channels // per_stream, descript_window_s)
         prepared_blocks = _Counted(blocks, source.name)
         coded = join_frames(encoder.run(prepared_blocks))
@@ -206,8 +208,7 @@ class AudioCodec:
         if not restore_loudness:
             clip = dataclasses.replace(clip, input_db=None)
         span = _checked_span(clip, start_s, end_s)
-        self._check(clip)
-        blocks = self._decoded(clip, span)
+        blocks = self._decoded(clip, span, self._checked_length(clip))
         if rescale:
             blocks = _rescaled(blocks, clip.channels)
         return LazyAudio(blocks, clip.sampling_rate, clip.channels, span[1] - span[0])
@@ -249,8 +250,8 @@ class AudioCodec:
         require_chunk_length("descript_window_s", descript_window_s)
         return DescriptEncoder(self.model, levels, descript_window_s, streams)
 
-    def _check(self, clip: EncodedAudio) -> int:
-        """Raise `FormatError` for codes that are not this model's; the samples they decode to."""
+    def _checked_length(self, clip: EncodedAudio) -> int:
+        """How many samples codes decode to. Raises `FormatError` for those of another model."""
         clip.check_codes(self._coder.num_codebooks, self._coder.codebook_size)
         if clip.channels_per_stream != self._coder.channels_per_stream:
             raise FormatError(
@@ -266,9 +267,10 @@ class AudioCodec:
             )
         return decoded_length
 
-    def _decoded(self, clip: EncodedAudio, span: tuple[int, int]) -> Iterator[np.ndarray]:
+    def _decoded(
+        self, clip: EncodedAudio, span: tuple[int, int], decoded_length: int
+    ) -> Iterator[np.ndarray]:
         """Samples from span[0] to before span[1], float32 [C, n], at the rate of the clip."""
-        decoded_length = self._check(clip)
         start, length = span[0], span[1] - span[0]
         if clip.input_db is None and length < clip.num_samples:
             coded_span, start = _coded_span(span, clip.sampling_rate, self.sampling_rate)
@@ -371,21 +373,14 @@ def _chunks_of(encoder: Encoder) -> dict[str, Any]:
     return {}
 
 
-def _limited(blocks: Iterable[np.ndarray], gain: float, peak: float) -> Iterator[np.ndarray]:
-    """Blocks times `gain`, and turned down where that takes their `peak` beyond 1."""
-    largest = float(np.float32(peak) * gain)
-    factor = 1.0 / largest if largest > 1.0 else 1.0
-    return (block * gain * factor for block in blocks)
-
-
 def _rescaled(blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:
     """`Audio.without_clipping` of all blocks together."""
     with Spool(channels) as spool:
         for _ in spool.fill(blocks):
             pass
         # Who writes the audio refuses what is not finite.
-        factor = FULL_SCALE / spool.peak if FULL_SCALE < spool.peak < math.inf else 1.0
-        yield from (block * np.float32(factor) for block in spool)
+        gain = gain_to_peak(spool.peak, FULL_SCALE) if math.isfinite(spool.peak) else 1.0
+        yield from (block * np.float32(gain) for block in spool)
 
 
 def _checked_span(

@@ -75,6 +75,7 @@ class DacConfig(CodecConfig, TransformersDacConfig):
     presets = DAC_PRESETS
     derived_fields: ClassVar = ("hop_length", "upsampling_ratios")
     ratios_field = "downsampling_ratios"
+    audio_channels: ClassVar[int] = 1  # of one stream of codes: a field of EnCodec's configuration
 
     def __init__(
         self,

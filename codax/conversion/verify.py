@@ -200,7 +200,7 @@ def _test_signal(config: Any, seconds: float, seed: int) -> np.ndarray:
     if segmenting is not None:
         num_frames = max(1, min(num_frames, segmenting.stride // config.hop_length))
     num_samples = num_frames * config.hop_length
-    channels = getattr(config, "audio_channels", 1)
+    channels = config.audio_channels
     frequencies = np.geomspace(20, 0.45 * config.sampling_rate, num_samples)
     sweep = np.sin(2 * np.pi * np.cumsum(frequencies / config.sampling_rate))
     noise = np.random.default_rng(seed).standard_normal((1, channels, num_samples))

@@ -4,7 +4,13 @@ from .audio_input import AUDIO_SUFFIXES, AudioBlocks, read_audio
 from .extractor_registration import EXTRACTORS, register_feature_extractors
 from .feature_extraction_dac import DacFeatureExtractor
 from .feature_extraction_encodec import EncodecFeatureExtractor, mix
-from .loudness import LoudnessMeter, gain_to_loudness, limit_peak, measure_loudness
+from .loudness import (
+    LoudnessMeter,
+    gain_to_loudness,
+    gain_to_peak,
+    limit_peak,
+    measure_loudness,
+)
 from .resampling import Resampler, resample
 from .sample_types import as_float_audio
 
@@ -18,6 +24,7 @@ __all__ = [
     "Resampler",
     "as_float_audio",
     "gain_to_loudness",
+    "gain_to_peak",
     "limit_peak",
     "measure_loudness",
     "mix",

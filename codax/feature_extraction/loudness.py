@@ -124,14 +124,19 @@ def gain_to_loudness(current_db: float, target_db: float) -> float:
     return math.exp((target_db - current_db) * math.log(10) / 20)
 
 
+def gain_to_peak(largest: float, peak: float = 1.0) -> float:
+    """Give the factor that takes samples of up to `largest` down to `peak`, where it is less."""
+    return peak / largest if largest > peak else 1.0
+
+
 def limit_peak(samples: np.ndarray, peak: float = 1.0) -> np.ndarray:
     """Scale audio down, where needed, so that no sample exceeds `peak`.
 
     samples: float [C, T] -> the same. One gain serves all channels, so the stereo balance stays;
     audiotools' `ensure_max_of_audio` limits every channel by itself and so shifts it.
     """
-    largest = float(np.max(np.abs(samples), initial=0.0))
-    return samples * (peak / largest) if largest > peak else samples
+    gain = gain_to_peak(float(np.max(np.abs(samples), initial=0.0)), peak)
+    return samples * gain if gain < 1 else samples
 
 
 def _high_shelf(sampling_rate: int) -> np.ndarray:

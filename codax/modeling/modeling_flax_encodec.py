@@ -345,14 +345,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         scales, and lengths that the codes do not cover. Traced codes cannot be checked: those
         outside give NaN.
         """
-        config = self.config
-        codes = checked_codes(
-            audio_codes, "segments, batch", config.num_quantizers, config.codebook_size
-        )
-        if config.segmenting is None and len(codes) != 1:
-            raise ValueError(
-                f"audio_codes has {len(codes)} segments; this model codes clips in one"
-            )
+        codes = self._checked_codes(audio_codes)
         scales = self._checked_scales(audio_scales, codes.shape)
         if num_frames is not None:
             frames = self._checked_frames(num_frames, codes.shape)
@@ -361,28 +354,36 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             frames, lengths, length = self._extent(
                 codes.shape, num_samples, padding_mask, last_frame_pad_length
             )
-        chunks = config.decode_chunks(chunk_length_s, overlap, chunk_mode)
-        at_once = self._segments_at_once(chunks and chunks.frames, codes.shape[1], params)
-        traced = is_traced(codes, scales, frames, lengths, params)
-        if at_once and len(codes) > at_once and not traced:
-            pieces = decode_in_groups(self, codes, scales, frames, at_once, params)
-            audio = np.concatenate([*pieces], axis=-1)
-            audio = _cropped(audio, None, lengths, length, config.hop_length)
-        elif (
-            chunks is None
-            or at_once
-            or config.codes_whole_clips
-            or chunks.frames >= codes.shape[-1]
-        ):
+        chunks = self.config.decode_chunks(chunk_length_s, overlap, chunk_mode)
+        pieces = self._in_chunks(codes, scales, frames, chunks, params)
+        if pieces is None:
             arrays = (codes, scales, frames, lengths)
             axes = (1, 1, 1, 0)
             audio = self._apply("decode", params, *arrays, batch_axes=axes, num_samples=length)
         else:
-            counts = None if frames is None else frames[0]
-            pieces = decode_in_chunks(self, codes[0], counts, chunks, params)
-            audio = (jnp if traced else np).concatenate([*pieces], axis=-1)
-            audio = _cropped(audio, counts, lengths, length, config.hop_length)
+            numpy: Any = jnp if is_traced(codes, frames, params) else np
+            audio = numpy.concatenate([*pieces], axis=-1)
+            counts = _of_only(frames) if self.config.segmenting is None else None
+            audio = _cropped(audio, counts, lengths, length, self.config.hop_length)
         return self._as(FlaxEncodecDecoderOutput(audio_values=audio), return_dict)
+
+    def _in_chunks(
+        self, codes: Any, scales: Any, frames: Any, chunks: DecodeChunks | None, params: Any
+    ) -> Iterator[Any] | None:
+        """What `decode` decodes in chunks, piece by piece; None where it decodes all at once.
+
+        A caller's `jax.jit` cannot bring segments to the host; they stay one batch there.
+        """
+        config = self.config
+        if chunks is None or config.codes_whole_clips:
+            return None
+        if at_once := self._segments_at_once(chunks.frames, codes.shape[1], params):
+            if len(codes) <= at_once or is_traced(codes, scales, frames, params):
+                return None
+            return decode_in_groups(self, codes, scales, frames, at_once, params)
+        if chunks.frames >= codes.shape[-1]:
+            return None
+        return decode_in_chunks(self, codes[0], _of_only(frames), chunks, params)
 
     def decode_pieces(
         self,
@@ -402,39 +403,39 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             chunks they are those of the whole.
         -> float32 [B, C, T], one after the other
         """
-        config = self.config
-        codes = checked_codes(
-            audio_codes, "segments, batch", config.num_quantizers, config.codebook_size
-        )
+        codes = self._checked_codes(audio_codes)
         scales = self._checked_scales(audio_scales, codes.shape)
         frames = None if num_frames is None else self._checked_frames(num_frames, codes.shape)
-        hop_length = config.hop_length
-        at_once = self._segments_at_once(chunks.frames, codes.shape[1], params)
-        if at_once:
-            stride = config.segmenting.stride
-            start = 0 if span is None else span[0] // stride
-            if span is not None:  # what is behind it does not reach into it
-                codes, scales, frames = jax.tree.map(
-                    lambda array: array[: -(-span[1] // stride)], (codes, scales, frames)
-                )
-            each = self.chunks_at_once(codes.shape[1], params)
-            at_once = min(at_once, -(-len(codes) // each) * each)
-            pieces = decode_in_groups(self, codes, scales, frames, at_once, params, start)
-            skipped = start * stride
-        elif config.codes_whole_clips:
+        if self.config.segmenting is not None:
+            return self._pieces_of_segments(codes, scales, frames, chunks, span, params)
+        if self.config.codes_whole_clips:
             axes = (1, 1, 1)
             audio = self._apply("decode", params, codes, scales, frames, batch_axes=axes)
-            pieces, skipped = iter([on_host(audio)]), 0
-        else:
-            start, stop = (0, codes.shape[-1]) if span is None else span
-            if span is not None:
-                start, stop = start // hop_length, min(-(-stop // hop_length), codes.shape[-1])
-            counts = None if frames is None else frames[0]
-            pieces = decode_in_chunks(self, codes[0], counts, chunks, params, (start, stop))
-            skipped = start * hop_length
-        if span is None:
-            return pieces
-        return cropped(pieces, span[1] - span[0], skipped=span[0] - skipped)
+            return _within(span, iter([on_host(audio)]), start=0)
+        hop_length = self.config.hop_length
+        start, stop = 0, codes.shape[-1]
+        if span is not None:
+            start, stop = span[0] // hop_length, min(-(-span[1] // hop_length), stop)
+        pieces = decode_in_chunks(self, codes[0], _of_only(frames), chunks, params, (start, stop))
+        return _within(span, pieces, start * hop_length)
+
+    def _pieces_of_segments(
+        self, codes: Any, scales: Any, frames: Any, chunks: DecodeChunks, span: Any, params: Any
+    ) -> Iterator[np.ndarray]:
+        """`decode_pieces` of a model that codes segments, those alone that reach into the span."""
+        stride = self.config.segmenting.stride
+        start = 0
+        if span is not None:
+            start = span[0] // stride
+            codes, scales, frames = jax.tree.map(
+                lambda array: array[: -(-span[1] // stride)], (codes, scales, frames)
+            )
+        batch = codes.shape[1]
+        each = self.chunks_at_once(batch, params)
+        at_once: Any = self._segments_at_once(chunks.frames, batch, params)
+        at_once = min(at_once, -(-len(codes) // each) * each)
+        pieces = decode_in_groups(self, codes, scales, frames, at_once, params, start)
+        return _within(span, pieces, start * stride)
 
     def encode_segments(self, samples, lengths=None, num_quantizers: int | None = None) -> Encoded:
         """Encode segments as they are, for callers that cut clips themselves.
@@ -544,6 +545,17 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             covered = self.config.segmented_length(lengths).clip(0, length)
         return audio, covered, lengths
 
+    def _checked_codes(self, audio_codes: Any) -> Any:
+        config = self.config
+        codes = checked_codes(
+            audio_codes, "segments, batch", config.num_quantizers, config.codebook_size
+        )
+        if config.segmenting is None and len(codes) != 1:
+            raise ValueError(
+                f"audio_codes has {len(codes)} segments; this model codes clips in one"
+            )
+        return codes
+
     def _checked_scales(self, audio_scales, shape: tuple[int, ...]) -> Any:
         """[S, B, 1] from an array, or from transformers' list of S arrays [B, 1] or of S Nones."""
         given: Any = audio_scales
@@ -649,6 +661,18 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         if self.config.segmenting is None and not pad_length.any():
             return None, length
         return frames, length
+
+
+def _of_only(frames: Any) -> Any:
+    """Frames int [S, B] or None, of models with one segment -> int [B] or None."""
+    return None if frames is None else frames[0]
+
+
+def _within(
+    span: tuple[int, int] | None, pieces: Iterator[np.ndarray], start: int
+) -> Iterator[np.ndarray]:
+    """Of pieces [B, C, n], the first of which begins with sample `start`, the span; or all."""
+    return pieces if span is None else cropped(pieces, span[1] - span[0], skipped=span[0] - start)
 
 
 def _cropped(audio, num_frames, lengths, length: int | None, hop_length: int) -> Any:

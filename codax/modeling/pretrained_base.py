@@ -82,7 +82,7 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
             jnp.dtype(encode_dtype),
             lax.Precision(precision),
         )
-        shape = input_shape or (1, getattr(checked, "audio_channels", 1), checked.hop_length)
+        shape = input_shape or (1, checked.audio_channels, checked.hop_length)
         # Not super().__init__: it traces the whole network to learn the shapes that weight_rules
         # lists (0.6 s for DAC), and warns that transformers 5 drops Flax, of which users need not
         # hear from a package that requires a version with Flax. These are all its attributes.

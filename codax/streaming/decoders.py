@@ -50,7 +50,7 @@ class WindowDecoder(Decoder):
 
     def __init__(self, model: Any, chunk_frames: int, streams: int):
         network = decoder_network(model)
-        channels = getattr(model.config, "audio_channels", 1)
+        channels = model.config.audio_channels
         self._none = np.zeros((streams * channels, 0), np.float32)
         self._windows = Sliding(network, chunk_frames, model.chunks_at_once(streams))
         self._network = network

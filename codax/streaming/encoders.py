@@ -12,7 +12,7 @@ from codax.modeling.chunking import one_ahead
 from codax.modeling.devices import on_host
 from codax.streaming.coded_frames import CodedFrames
 from codax.streaming.networks import encoder_convs, encoder_network
-from codax.streaming.sliding import STEP_RATIO, Sliding
+from codax.streaming.sliding import Sliding, steps_up_to
 
 
 class Latency(NamedTuple):
@@ -116,7 +116,7 @@ class WindowEncoder(Encoder):
         if hasattr(self._config, "frames_to_cover") and self._received:
             num_frames = self._config.frames_to_cover(self._received)
             missing = num_frames * self._config.hop_length - self._received
-        channels = getattr(self._config, "audio_channels", 1)
+        channels = self._config.audio_channels
         return np.zeros((self._streams, channels, missing), np.float32)
 
     def _joined(self, pieces: list[np.ndarray]) -> CodedFrames:
@@ -175,7 +175,8 @@ class SegmentEncoder(Encoder):
         """The next segments, of so many samples; codes [S * N, K, F] and scales [S * N, 1]."""
         while lengths:
             group, lengths = lengths[: self._at_once], lengths[self._at_once :]
-            count = _group_size(len(group), self._at_once)
+            # Few programs are compiled: some segments more, which are silent.
+            count = next(size for size in steps_up_to(self._at_once) if size >= len(group))
             segments = np.zeros((count, *self._samples.shape[:2], self._size), np.float32)
             for index, (row, length) in enumerate(zip(segments, group, strict=False)):
                 piece = self._samples[..., index * self._stride :][..., :length]
@@ -243,11 +244,3 @@ class WholeEncoder(Encoder):
 def _by_stream(samples: np.ndarray, streams: int) -> np.ndarray:
     """[N * C, T] -> [N, C, T]."""
     return samples.reshape(streams, len(samples) // streams, samples.shape[1])
-
-
-def _group_size(count: int, most: int) -> int:
-    """1, 4, 16, ... or `most`, to hold `count`: few programs are compiled."""
-    size = 1
-    while size < min(count, most):
-        size *= STEP_RATIO
-    return min(size, most)

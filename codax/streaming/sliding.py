@@ -76,7 +76,7 @@ class Sliding:
     def __init__(self, network: Network, most: int, at_once: int = 1, eager: bool = True):
         self.network = network
         self._eager = eager
-        self._steps = [*_steps_below(most), most] if eager or network.takes_lengths else [most]
+        self._steps = steps_up_to(most) if eager or network.takes_lengths else [most]
         self._at_once = 1 if network.has_state else at_once
         self._state: Any = None
         self._inputs: np.ndarray | None = None
@@ -97,11 +97,6 @@ class Sliding:
         made = (window for piece in pieces for window in self._feed(piece))
         for windows, result in one_ahead(made):
             yield self._fetched(windows, result)
-
-    def run(self, pieces: Any) -> Iterator[np.ndarray]:
-        """All outputs of a whole signal."""
-        yield from self.fed(pieces)
-        yield from self.flush()
 
     def _feed(self, piece: np.ndarray) -> Iterator[tuple[list[_Window], Any]]:
         self._received += piece.shape[-1]
@@ -209,8 +204,9 @@ class Sliding:
         return np.concatenate(parts, axis=-1)
 
 
-def _steps_below(most: int) -> Iterator[int]:
-    step = 1
-    while step < most:
-        yield step
-        step *= STEP_RATIO
+def steps_up_to(most: int) -> list[int]:
+    """1, 4, 16, ... and `most`."""
+    steps = [1]
+    while steps[-1] * STEP_RATIO < most:
+        steps.append(steps[-1] * STEP_RATIO)
+    return steps if most == 1 else [*steps, most]

@@ -14,7 +14,18 @@ from codax.streaming.decoders import decoder_of
 from codax.streaming.encoders import Latency, encoder_of
 
 
-class StreamEncoder:
+class _Stream:
+    """Of either direction: it ends once."""
+
+    _has_ended = False
+
+    def _require_open(self) -> None:
+        """Raise `ValueError` after `flush`."""
+        if self._has_ended:
+            raise ValueError("the stream has been flushed: make another one")
+
+
+class StreamEncoder(_Stream):
     """Audio in pieces of any length to the codes of the whole.
 
     `push` gives all frames that are determined so far and were not given before; `flush` ends the
@@ -34,7 +45,7 @@ class StreamEncoder:
         channels: int | None = None,
         gain: float = 1.0,
     ):
-        per_stream = getattr(model.config, "audio_channels", 1)
+        per_stream = model.config.audio_channels
         self.sampling_rate = _given(sampling_rate, model.config.sampling_rate, "sampling_rate")
         self.channels = _given(channels, per_stream, "channels")
         if self.channels % per_stream:
@@ -45,7 +56,6 @@ class StreamEncoder:
         self._model_rate = model.config.sampling_rate
         self._resampler = Resampler(self.sampling_rate, self._model_rate, self.channels)
         self._encoder = encoder_of(model, levels, chunk_frames, self.channels // per_stream)
-        self._has_ended = False
 
     @property
     def latency(self) -> Latency:
@@ -62,8 +72,7 @@ class StreamEncoder:
         Raises `AudioError` for another number of channels, another type, and for NaN or infinity;
         `ValueError` after `flush`.
         """
-        if self._has_ended:
-            raise ValueError("the stream has been flushed: make another one")
+        self._require_open()
         samples = np.atleast_2d(as_float_audio(audio))
         if samples.ndim != 2 or len(samples) != self.channels:
             raise AudioError(
@@ -73,8 +82,7 @@ class StreamEncoder:
 
     def flush(self) -> CodedFrames:
         """The codes that are left, of audio that has come to its end."""
-        if self._has_ended:
-            raise ValueError("the stream has been flushed: make another one")
+        self._require_open()
         self._has_ended = True
         rest = self._resampler.flush() * self._gain
         pieces = [self._encoder.push(rest), self._encoder.flush()]
@@ -86,7 +94,7 @@ class StreamEncoder:
         yield self.flush()
 
 
-class StreamDecoder:
+class StreamDecoder(_Stream):
     """Codes in pieces of any number of frames to the audio of the whole.
 
     `push` gives all samples that are determined so far, at `sampling_rate`, and `flush` the rest.
@@ -102,7 +110,7 @@ class StreamDecoder:
         channels: int | None = None,
     ):
         config = model.config
-        per_stream = getattr(config, "audio_channels", 1)
+        per_stream = config.audio_channels
         self.channels = _given(channels, per_stream, "channels")
         if self.channels % per_stream:
             raise AudioError(
@@ -113,7 +121,6 @@ class StreamDecoder:
         self._streams = self.channels // per_stream
         self._decoder = decoder_of(model, chunk_frames, self._streams)
         self._resampler = Resampler(config.sampling_rate, self.sampling_rate, self.channels)
-        self._has_ended = False
         self._codebooks = 0  # that the codes use, once there are some
 
     @property
@@ -130,14 +137,12 @@ class StreamDecoder:
 
         Raises `FormatError` for codes that the model cannot have made, `ValueError` after `flush`.
         """
-        if self._has_ended:
-            raise ValueError("the stream has been flushed: make another one")
+        self._require_open()
         return self._resampler.push(self._decoder.push(self._checked(frames)))
 
     def flush(self) -> np.ndarray:
         """The audio that is left, float32 [C, T]."""
-        if self._has_ended:
-            raise ValueError("the stream has been flushed: make another one")
+        self._require_open()
         self._has_ended = True
         rest = self._resampler.push(self._decoder.flush())
         return np.concatenate([rest, self._resampler.flush()], axis=1)

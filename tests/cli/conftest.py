@@ -25,9 +25,17 @@ def codax(capsys, tmp_path, monkeypatch):
 
 @pytest.fixture
 def coding(codax, tiny_folder):
-    """As `codax`, with the tiny model for `--model`."""
+    """`coding("encode", ...)`: as `codax`, with the tiny DAC model for `--model`."""
+    return lambda command, *rest: codax(command, "--model", tiny_folder, *rest)
 
-    def run(command, *arguments):
-        return codax(command, "--model", tiny_folder, *arguments)
 
-    return run
+@pytest.fixture
+def mono(codax, encodec_mono_folder):
+    """As `coding`, with the tiny EnCodec model of one channel."""
+    return lambda command, *rest: codax(command, "--model", encodec_mono_folder, *rest)
+
+
+@pytest.fixture
+def stereo(codax, encodec_stereo_folder):
+    """As `coding`, with the tiny EnCodec model of two channels."""
+    return lambda command, *rest: codax(command, "--model", encodec_stereo_folder, *rest)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +101,17 @@ def write_codes(path, codes=None, **changes):
     }
     EncodedAudio(codes, **{**fields, **changes}).save(path)
     return path
+
+
+@contextmanager
+def left_as_it_was(output, old_content):
+    """Whatever runs meanwhile changes no file, nor `output`: `old_content`, or None for no file."""
+    if old_content is not None:
+        Path(output).write_text(old_content)
+    before = files_below()
+    yield
+    assert files_below() == before
+    assert old_content is None or Path(output).read_text() == old_content
 
 
 def files_below(folder="."):

@@ -13,7 +13,7 @@ import soundfile
 
 from codax import AudioCodec, EncodedAudio
 
-from .running import NUM_SAMPLES, RATE, files_below, write_audio, write_codes
+from .running import NUM_SAMPLES, RATE, files_below, left_as_it_was, write_audio, write_codes
 
 
 def wav_bytes(samples, subtype="FLOAT"):
@@ -308,14 +308,10 @@ def test_a_protected_output_folder_is_told(coding, monkeypatch):
 @pytest.mark.parametrize("old_content", [None, "mine"])
 def test_a_full_disk_is_told_and_leaves_what_was_there(coding, largest_file, old_content):
     write_audio("song.wav")
-    if old_content:
-        Path("song.dac").write_text(old_content)
-    before = files_below()
-    with largest_file(300):
-        finished = coding("encode", "song.wav", "--overwrite")
-    finished.assert_failed("song.wav: song.dac: File too large")
-    assert files_below() == before
-    assert not old_content or Path("song.dac").read_text() == old_content
+    with left_as_it_was("song.dac", old_content):
+        with largest_file(300):
+            finished = coding("encode", "song.wav", "--overwrite")
+        finished.assert_failed("song.wav: song.dac: File too large")
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])

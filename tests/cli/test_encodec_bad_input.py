@@ -15,7 +15,16 @@ from codax.formats import codax_bytes, ecdc_bytes
 from tests.tiny_encodec import NARROW_24KHZ, write_tiny_encodec
 from tests.tiny_encodec_lm import use_tiny_lms, write_tiny_lm
 
-from .running import NUM_SAMPLES, RATE, files_below, finish, start, write_audio, write_codes
+from .running import (
+    NUM_SAMPLES,
+    RATE,
+    files_below,
+    finish,
+    left_as_it_was,
+    start,
+    write_audio,
+    write_codes,
+)
 
 # One frame of two codebooks, 3 bytes.
 CLIP = EncodedAudio(
@@ -31,18 +40,6 @@ STEREO_CLIP = EncodedAudio(
     scales=[[0.1, 0.2, 0.3]],
 )
 ECDC, CODAX = ecdc_bytes(CLIP), codax_bytes(CLIP)
-
-
-@pytest.fixture
-def mono(codax, encodec_mono_folder):
-    """`mono("encode", ...)`, with the tiny mono model for `--model`."""
-    return lambda command, *rest: codax(command, "--model", encodec_mono_folder, *rest)
-
-
-@pytest.fixture
-def stereo(codax, encodec_stereo_folder):
-    """As `mono`, with the tiny stereo model."""
-    return lambda command, *rest: codax(command, "--model", encodec_stereo_folder, *rest)
 
 
 def ecdc(payload=bytes(3), **fields):
@@ -403,14 +400,10 @@ def test_audio_beyond_all_bounds_does_not_end_the_process(loud):
 @pytest.mark.parametrize("old_content", [None, "mine"])
 def test_a_full_disk_is_told_and_leaves_what_was_there(mono, largest_file, old_content):
     write_audio("song.wav")
-    if old_content:
-        Path("song.codax").write_text(old_content)
-    before = files_below()
-    with largest_file(100):
-        refusal = mono("encode", "song.wav", "--bandwidth", 3.2, "--overwrite")
-    refusal.assert_failed("song.wav: song.codax: File too large")
-    assert files_below() == before
-    assert not old_content or Path("song.codax").read_text() == old_content
+    with left_as_it_was("song.codax", old_content):
+        with largest_file(100):
+            refusal = mono("encode", "song.wav", "--bandwidth", 3.2, "--overwrite")
+        refusal.assert_failed("song.wav: song.codax: File too large")
 
 
 def test_a_failed_encoding_leaves_the_old_output(mono):

@@ -36,18 +36,6 @@ def released(codax, released_folders, monkeypatch):
     return codax
 
 
-@pytest.fixture
-def mono(codax, encodec_mono_folder):
-    """`mono("encode", ...)`, with the tiny mono model for `--model`."""
-    return lambda command, *rest: codax(command, "--model", encodec_mono_folder, *rest)
-
-
-@pytest.fixture
-def stereo(codax, encodec_stereo_folder):
-    """As `mono`, with the tiny stereo model."""
-    return lambda command, *rest: codax(command, "--model", encodec_stereo_folder, *rest)
-
-
 def facts_of(name):
     info = soundfile.info(name)
     return info.channels, info.samplerate, info.frames

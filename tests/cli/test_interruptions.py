@@ -8,7 +8,7 @@ import pytest
 
 from codax import EncodedAudio
 
-from .running import files_below, finish, start, write_audio, write_codes
+from .running import files_below, finish, left_as_it_was, start, write_audio, write_codes
 
 # A disk that takes one file, and half of the next; then it is busy for a minute.
 SLOW_DISK = """
@@ -71,21 +71,17 @@ def test_a_killed_run_leaves_no_half_written_file_under_its_final_name(tiny_fold
 @pytest.mark.parametrize("old_content", [None, "mine"])
 def test_an_interrupted_write_keeps_the_old_output(coding, monkeypatch, old_content):
     write_audio("song.wav")
-    if old_content:
-        Path("song.dac").write_text(old_content)
-    before = files_below()
     write_bytes = Path.write_bytes
 
     def interrupted(path, content):
         write_bytes(path, content[:100])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "write_bytes", interrupted)
-    finished = coding("encode", "song.wav", "--overwrite")
-    assert finished.status == 130
-    assert finished.err == "codax: interrupted; no file is half-written\n"
-    assert files_below() == before
-    assert not old_content or Path("song.dac").read_text() == old_content
+    with left_as_it_was("song.dac", old_content):
+        monkeypatch.setattr(Path, "write_bytes", interrupted)
+        finished = coding("encode", "song.wav", "--overwrite")
+        assert finished.status == 130
+        assert finished.err == "codax: interrupted; no file is half-written\n"
 
 
 def test_an_interrupted_decoding_leaves_nothing(coding, monkeypatch):

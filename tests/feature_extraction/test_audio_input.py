@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from codax.errors import AudioError
 from codax.feature_extraction import AUDIO_SUFFIXES, as_float_audio, read_audio
 
+from .assertions import assert_mentions, one_line_error
+
 SAMPLING_RATE_HZ = 16000
 
 
@@ -25,19 +27,6 @@ def audio_bytes(samples, audio_format="WAV", subtype=None):
     file = io.BytesIO()
     soundfile.write(file, samples.T, SAMPLING_RATE_HZ, format=audio_format, subtype=subtype)
     return file.getvalue()
-
-
-def one_line_error(call, *arguments):
-    with pytest.raises(AudioError) as caught:
-        call(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def assert_mentions(message, *words):
-    for word in words:
-        assert word in message
 
 
 def test_path_text_path_bytes_and_file_object_read_the_same(tmp_path):

@@ -70,7 +70,7 @@ class Subject:
 
     def encode(self, model, clips, setting):
         """-> (codes, other arrays), as the model gives them."""
-        channels = getattr(model.config, "audio_channels", 1)
+        channels = model.config.audio_channels
         audio = noise(CLIPS, channels, self.length)[:clips]
         settings = self._encode_settings(model)[setting]
         if isinstance(model, FlaxDacModel):

@@ -32,7 +32,7 @@ chunk_lengths = st.one_of(st.integers(1, 12), st.integers(13, 300))
 
 
 def audio_of(model, batch, num_frames, rest):
-    channels = getattr(model.config, "audio_channels", 1)
+    channels = model.config.audio_channels
     return noise(batch, channels, num_frames * model.config.hop_length + rest)
 
 

@@ -69,6 +69,11 @@ def cut(array, cuts):
     return np.split(array, places, axis=-1)
 
 
+def run_over(windows, pieces):
+    """All outputs of a whole signal."""
+    return [*windows.fed(pieces), *windows.flush()]
+
+
 def whole(network, array):
     """One window, of everything."""
     units = network.in_units
@@ -105,7 +110,7 @@ def test_pieces_of_any_length_give_what_the_whole_gives(
     rest = rest if network.takes_lengths else 0
     array = signal(frames * network.in_units + rest)
     pieces = cut(array, cuts)
-    given_out = [*Sliding(network, most, at_once, eager).run(pieces)]
+    given_out = run_over(Sliding(network, most, at_once, eager), pieces)
     np.testing.assert_array_equal(np.concatenate(given_out, axis=-1), whole(network, array))
 
 
@@ -135,14 +140,14 @@ def test_windows_have_few_sizes_however_the_pieces_are_cut():
 def test_windows_that_wait_have_one_size():
     network, seen = summing()
     windows = Sliding(network, most=64, eager=False)
-    [*windows.run(cut(signal(20_000), range(0, 20_000, 37)))]
+    run_over(windows, cut(signal(20_000), range(0, 20_000, 37)))
     assert {one.inputs.shape for one in seen} == {(2, (64 + LEFT + RIGHT) * HOP_LENGTH)}
 
 
 def test_some_windows_at_once_are_one_batch_that_is_always_as_large():
     network, seen = summing()
     windows = Sliding(network, most=10, at_once=3)
-    [*windows.run([signal(1000)])]
+    run_over(windows, [signal(1000)])
     assert {len(one.inputs) for one in seen} == {3 * 2}
     assert [one.starts for one in seen][:2] == [[0, 8, 18], [28, 38, 48]]
 

@@ -1,0 +1,37 @@
+"""What the tests of this room say about messages, and about features beside transformers'."""
+
+import numpy as np
+import pytest
+
+from codax.errors import AudioError
+
+
+def one_line_error(call, *arguments, **options):
+    """The message of the `AudioError` that a call raises."""
+    with pytest.raises(AudioError) as caught:
+        call(*arguments, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def refusal(extractor, *arguments, **options):
+    """`one_line_error` of a feature extractor, by default for audio at its sampling rate."""
+    return one_line_error(
+        extractor, *arguments, **({"sampling_rate": extractor.sampling_rate} | options)
+    )
+
+
+def assert_mentions(message, *words):
+    for word in words:
+        assert word in message
+
+
+def assert_same_features(features, expected):
+    """The order of the keys aside."""
+    assert sorted(features) == sorted(expected)
+    for key in expected:
+        assert type(features[key]) is type(expected[key])
+        for row, expected_row in zip(features[key], expected[key], strict=True):
+            assert row.dtype == expected_row.dtype
+            np.testing.assert_array_equal(row, expected_row)
