@@ -58,12 +58,12 @@ class HubSaving:
 
         Returns huggingface_hub's `CommitInfo`; raises its errors.
         """
-        api = HfApi(token=token)
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        if revision is not None and not revision.startswith("refs/pr"):
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, safe_serialization=safe_serialization, **save_options)  # pyright: ignore[reportAttributeAccessIssue]
+            api = HfApi(token=token)
+            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            if revision is not None and not revision.startswith("refs/pr"):
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
             if self._auto_class is None:
                 _keep_code(Path(folder, self.config_file), api, repo_id, revision)
             if tags:

@@ -37,6 +37,14 @@ STEREO = {
     "norm_type": "time_group_norm",
     "use_causal_conv": False,
 }
+# As 32 kHz: looks ahead, mono, no convolutions in shortcuts, one bandwidth.
+MUSIC = {
+    **SMALL,
+    "upsampling_ratios": [5, 2],
+    "target_bandwidths": [12.8],
+    "use_causal_conv": False,
+    "use_conv_shortcut": False,
+}
 HOP_LENGTH = 10
 SEGMENT, STRIDE = 400, 376
 

@@ -36,26 +36,23 @@ model = FlaxAutoModel.from_pretrained(
 """
 
 _DATASETS = """\
-import io
+from glob import glob
 
 import numpy as np
 import soundfile
-from datasets import Audio, load_dataset
+from datasets import Dataset
 
-clips = load_dataset("audiofolder", data_dir="clips", split="train")
-clips = clips.cast_column("audio", Audio(decode=False))
+clips = Dataset.from_dict({{"path": sorted(glob("clips/*.wav"))}})
 
 
 def encode(example):
-    file = example["audio"]["bytes"]
-    file = io.BytesIO(file) if file else example["audio"]["path"]
-    samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    samples, rate = soundfile.read(example["path"], dtype="float32", always_2d=True)
     inputs = extractor({clip}, sampling_rate=rate, resample=True, return_tensors="np")
     codes = model.encode({arguments}).audio_codes
     return {{"codes": np.asarray(codes).astype(np.int16)}}
 
 
-coded = clips.map(encode, remove_columns="audio")
+coded = clips.map(encode)
 """
 
 _TORCH = {
