@@ -40,11 +40,16 @@ def explained(name: str, error: Exception) -> CheckpointError:
     """An error of loading the model `name`, with the way out where it is not to be had."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    from codax.hub_files import came_from_hub, why_not
+
     if isinstance(error, CheckpointError):
         return error
-    if isinstance(error.__cause__, LocalEntryNotFoundError):
+    cause = error.__cause__
+    if isinstance(cause, LocalEntryNotFoundError) and cause.__cause__ is None:
         return CheckpointError(
             f"model {name}: not in the cache, and the Hub cannot be reached: run `codax download "
             f"{name}` with network access and without HF_HUB_OFFLINE, or give a folder that exists"
         )
+    if came_from_hub(error):
+        return CheckpointError(f"model {why_not(name, error)}")
     return CheckpointError(f"model {name}: {error}")

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from transformers import PretrainedConfig
 
+from codax.hub_files import HubError, came_from_hub, why_not
+
 # Far beyond any codec: a config.json from elsewhere must not make us list a billion weights.
 MOST_CODEBOOKS = 1024
 MOST_RATIOS = 16
@@ -130,13 +132,21 @@ class CodecConfig(PretrainedConfig):
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """As transformers, which takes a missing config.json for one without fields."""
+        """As transformers, which takes a missing config.json for one without fields.
+
+        Where the Hub does not give it, `HubError` says why and what helps, in one line.
+        """
         try:
             fields, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         except TypeError as error:
             raise ValueError(
                 f"{pretrained_model_name_or_path}: config.json is no object"
             ) from error
+        except OSError as error:
+            if not came_from_hub(error):
+                raise
+            reason = why_not(str(pretrained_model_name_or_path), error, kwargs.get("revision"))
+            raise HubError(reason) from error.__cause__ or error
         if not fields:
             raise OSError(f"{pretrained_model_name_or_path}: has no config.json")
         return fields, unused

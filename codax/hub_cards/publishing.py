@@ -210,6 +210,8 @@ def _in_one_line(what: str) -> Iterator[None]:
         raise CodaxError(f"{what}: no token is saved here: `hf auth login` first") from error
     except HfHubHTTPError as error:
         raise CodaxError(f"{what}: {_reason(error)}") from error
+    except RuntimeError as error:  # of an upload, with the reason behind it
+        raise CodaxError(f"{what}: {error} ({_one_line(error.__cause__)})") from error
     except requests.RequestException as error:
         raise CodaxError(
             f"{what}: cannot be reached ({type(error).__name__}); nothing was published"
@@ -223,6 +225,10 @@ def _reason(error: HfHubHTTPError) -> str:
             f"the Hub refuses ({status}): `hf auth login` with a token that may write to "
             "this repository"
         )
+    return _one_line(error)
+
+
+def _one_line(error: BaseException | None) -> str:
     return " ".join(str(error).split())
 
 

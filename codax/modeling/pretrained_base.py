@@ -227,9 +227,11 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         model_config, model_options = cls._load_config(
             config, name_or_path, {**hub_options, "_commit_hash": commit_hash}, kwargs
         )
-        commit_hash = commit_hash or getattr(model_config, "_commit_hash", None)
+        # A configuration that is given, as FlaxAutoModel does, keeps its commit; a copy has none.
+        for source in (config, model_config):
+            commit_hash = commit_hash or getattr(source, "_commit_hash", None)
         weights = find_weights(
-            name_or_path, user_agent=user_agent, _commit_hash=commit_hash, **hub_options
+            name_or_path, user_agent=user_agent, commit_hash=commit_hash, **hub_options
         )
         if weights.is_torch_layout:
             cls._correct_config(model_config, weights.tensors, weights.source)

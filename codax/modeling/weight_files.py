@@ -2,9 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -12,9 +14,9 @@ from flax.serialization import msgpack_restore
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
-from transformers.utils.hub import cached_file
 
 from codax.errors import CheckpointError
+from codax.hub_files import HubError, HubFiles, why_not
 
 logger = logging.get_logger(__name__)
 
@@ -72,34 +74,78 @@ class SafetensorsState(Mapping):
         return len(self._files)
 
 
-def find_weights(name_or_path: str, **hub_options) -> WeightFile:
+def find_weights(name_or_path: str, **hub_options: Any) -> WeightFile:
     """Open the weights of a folder or Hub repository: the first of `WEIGHT_FILES` that is there.
 
-    `hub_options` are those of `transformers.utils.cached_file` (revision, token, subfolder, ...).
-    Raises `CheckpointError` for a damaged file, `OSError` where there is none.
+    Where the Hub does not answer, the first that is in the cache, as offline.
+
+    `hub_options` are fields of `HubFiles` (revision, token, subfolder, ...).
+    Raises `CheckpointError` for a damaged file, `OSError` where there is none or it does not come.
     """
-
-    def locate(name: str) -> str | None:
-        return cached_file(
-            name_or_path, name, _raise_exceptions_for_missing_entries=False, **hub_options
-        )
-
-    for name in WEIGHT_FILES:
-        path = locate(name)
-        if path is not None:
-            _tell_of_others(name, Path(path).parent)
-            return _open(path, locate)
     subfolder = hub_options.get("subfolder", "")
     place = os.path.join(name_or_path, subfolder) if subfolder else name_or_path
-    pickled = locate(PICKLED_FILE) if os.path.isdir(name_or_path) else None
-    hint = "; convert its pytorch_model.bin with `codax convert` first" if pickled else ""
-    raise OSError(f"{place} holds none of {', '.join(WEIGHT_FILES)}{hint}")
+    if os.path.isdir(name_or_path):
+        return _find_in_folder(Path(place))
+    files = HubFiles(name_or_path, **hub_options)
+    unanswered = None
+    for name in WEIGHT_FILES:
+        is_new = not files.holds(name)
+        try:
+            path = files.locate(name)
+        except HubError as error:
+            if files.force_download:
+                raise
+            unanswered, files = unanswered or error, files.offline()
+            path = files.locate(name)
+        if path is not None:
+            # Of all files there are, only when the weights come: later loads make no request.
+            tell_of_others(place, name, files.names(path) if is_new else _names_beside(path))
+            return _open(path, files.locate)
+    if unanswered:
+        raise unanswered
+    if files.is_offline:
+        raise HubError(why_not(name_or_path))
+    raise OSError(f"{place} holds none of {', '.join(WEIGHT_FILES)}")
 
 
-def _tell_of_others(chosen: str, folder: Path) -> None:
-    others = [name for name in WEIGHT_FILES if name != chosen and (folder / name).exists()]
+def _find_in_folder(folder: Path) -> WeightFile:
+    path = _first_in(folder)
+    if path is None:
+        pickled = (folder / PICKLED_FILE).is_file()
+        hint = "; convert its pytorch_model.bin with `codax convert` first" if pickled else ""
+        raise OSError(f"{folder} holds none of {', '.join(WEIGHT_FILES)}{hint}")
+    tell_of_others(str(folder), os.path.basename(path), _names_beside(path))
+    return _open(path, partial(_in_folder, folder))
+
+
+def weight_paths(folder: str | os.PathLike) -> list[str]:
+    """The files that `find_weights` reads in a folder, an index before its shards; [] for none.
+
+    Raises `CheckpointError` for an index that is none, or whose shards are missing.
+    """
+    path = _first_in(Path(folder))
+    if path is None or not path.endswith(INDEX_SUFFIX):
+        return [path] if path else []
+    return [path, *_shards(path, partial(_in_folder, Path(folder)))]
+
+
+def _first_in(folder: Path) -> str | None:
+    return next(filter(None, (_in_folder(folder, name) for name in WEIGHT_FILES)), None)
+
+
+def _in_folder(folder: Path, name: str) -> str | None:
+    return str(folder / name) if (folder / name).is_file() else None
+
+
+def _names_beside(path: str) -> set[str]:
+    return set(os.listdir(os.path.dirname(path)))
+
+
+def tell_of_others(place: str, chosen: str, names: Collection[str]) -> None:
+    """Warn of weight files that are not read; names: of all files in that place."""
+    others = [name for name in WEIGHT_FILES if name != chosen and name in names]
     if others:
-        logger.warning(f"{folder}: using {chosen}, not {', '.join(others)} beside it")
+        logger.warning(f"{place}: using {chosen}, not {', '.join(others)} beside it")
 
 
 def _open(path: str, locate: Callable[[str], str | None]) -> WeightFile:

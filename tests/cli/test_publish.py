@@ -7,18 +7,19 @@ import sys
 import pytest
 from huggingface_hub import ModelCard
 
-from tests.hub.faults import TOO_MANY, BreakOff, Refuse
+from tests.hub.faults import BreakOff, Refuse
 from tests.tiny_encodec import noise
 
-from .running import files_below, write_audio
+from .running import files_below, finish, start, write_audio
 
 REPO_ID = "owner/tiny"
 WHOSE = ("--license", "mit")
 
 
 @pytest.fixture
-def publish(codax, tiny_folder, hub):
-    """`publish("--private")`: the tiny DAC, without measurements."""
+def publish(codax, tiny_folder, hub, monkeypatch):
+    """`publish("--private")`: the tiny DAC, without measurements and bars of progress."""
+    monkeypatch.setattr("huggingface_hub.utils.tqdm.HF_HUB_DISABLE_PROGRESS_BARS", True)
 
     def run(*options, whose=WHOSE):
         arguments = (tiny_folder, "--repo-id", REPO_ID, "--no-measurements", *whose, *options)
@@ -195,20 +196,20 @@ def test_an_upload_that_breaks_off_leaves_no_commit(publish, hub):
 
 
 def test_a_busy_hub_is_asked_again(publish, hub):
-    hub.fail("PUT *", TOO_MANY)
+    hub.fail("PUT *", Refuse(503))
     publish().assert_succeeded()
 
 
-def test_offline_is_told(publish, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    publish().assert_failed("cannot be reached")
+@pytest.mark.usefixtures("codax", "hub")
+def test_offline_is_told(tiny_folder):
+    arguments = ("publish", tiny_folder, "--repo-id", REPO_ID, *WHOSE, "--no-measurements")
+    finish(start(*arguments, HF_HUB_OFFLINE="1")).assert_failed("cannot be reached")
 
 
-def test_other_weights_in_the_repository_are_told(publish, hub):
+def test_other_weights_in_the_repository_are_told(publish, hub, caplog):
     hub.create(REPO_ID, {"flax_model.msgpack": noise(8).tobytes()})
-    finished = publish()
-    assert finished.status == 0
-    assert "flax_model.msgpack beside model.safetensors" in finished.err
+    publish().assert_succeeded()
+    assert "flax_model.msgpack beside model.safetensors" in caplog.text
     assert "flax_model.msgpack" in hub.repositories[REPO_ID].files()
 
 

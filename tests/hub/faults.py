@@ -12,7 +12,7 @@ from .serving import send
 
 
 class Answer(NamedTuple):
-    """What is sent in return: JSON or bytes."""
+    """What is sent in return."""
 
     status: int
     body: bytes
@@ -119,7 +119,7 @@ class Refuse(Fault):
     headers: dict = field(default_factory=dict)
 
     def answer(self):
-        return Answer.of(self.status, {"error": f"refused with {self.status}"}, **self.headers)
+        return Answer.of(self.status, **self.headers)
 
 
 TOO_MANY = Refuse(429, {"Retry-After": "1"})

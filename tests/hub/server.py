@@ -83,6 +83,11 @@ class LoopbackHub:
         with self.lock:
             self._faults.append([pattern, fault, times])
 
+    def mend(self):
+        """Forget the faults that have not happened yet."""
+        with self.lock:
+            self._faults.clear()
+
     def requests(self, pattern="*"):
         """Those of the log whose "METHOD /path" `pattern` matches."""
         return [each for each in self.log if fnmatchcase(f"{each.method} {each.path}", pattern)]
