@@ -12,7 +12,6 @@ from typing import Any
 import requests
 from huggingface_hub import EvalResult, HfApi, constants
 from huggingface_hub.errors import (
-    HfHubHTTPError,
     HFValidationError,
     LocalTokenNotFoundError,
 )
@@ -208,17 +207,17 @@ def _in_one_line(what: str) -> Iterator[None]:
         yield
     except LocalTokenNotFoundError as error:
         raise CodaxError(f"{what}: no token is saved here: `hf auth login` first") from error
-    except HfHubHTTPError as error:
+    except requests.HTTPError as error:
         raise CodaxError(f"{what}: {_reason(error)}") from error
     except RuntimeError as error:  # of an upload, with the reason behind it
         raise CodaxError(f"{what}: {error} ({_one_line(error.__cause__)})") from error
-    except requests.RequestException as error:
+    except (requests.RequestException, ConnectionError) as error:
         raise CodaxError(
             f"{what}: cannot be reached ({type(error).__name__}); nothing was published"
         ) from error
 
 
-def _reason(error: HfHubHTTPError) -> str:
+def _reason(error: requests.HTTPError) -> str:
     status = getattr(error.response, "status_code", None)
     if status in (401, 403):
         return (

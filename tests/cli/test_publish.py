@@ -19,7 +19,9 @@ WHOSE = ("--license", "mit")
 @pytest.fixture
 def publish(codax, tiny_folder, hub, monkeypatch):
     """`publish("--private")`: the tiny DAC, without measurements and bars of progress."""
-    monkeypatch.setattr("huggingface_hub.utils.tqdm.HF_HUB_DISABLE_PROGRESS_BARS", True)
+    monkeypatch.setitem(
+        sys.modules["huggingface_hub.utils.tqdm"].progress_bar_states, "_global", False
+    )
 
     def run(*options, whose=WHOSE):
         arguments = (tiny_folder, "--repo-id", REPO_ID, "--no-measurements", *whose, *options)

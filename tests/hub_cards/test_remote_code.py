@@ -21,6 +21,7 @@ ALONGSIDE = {
     "jax",
     "msgpack",
     "numpy",
+    "requests",
     "safetensors",
     "scipy",
     "transformers",
