@@ -82,11 +82,11 @@ def find_weights(name_or_path: str, **hub_options: Any) -> WeightFile:
     `hub_options` are fields of `HubFiles` (revision, token, subfolder, ...).
     Raises `CheckpointError` for a damaged file, `OSError` where there is none or it does not come.
     """
-    subfolder = hub_options.get("subfolder", "")
+    subfolder = hub_options.pop("subfolder", None) or ""
     place = os.path.join(name_or_path, subfolder) if subfolder else name_or_path
     if os.path.isdir(name_or_path):
         return _find_in_folder(Path(place))
-    files = HubFiles(name_or_path, **hub_options)
+    files = HubFiles(name_or_path, subfolder=subfolder, **hub_options)
     unanswered = None
     for name in WEIGHT_FILES:
         is_new = not files.holds(name)

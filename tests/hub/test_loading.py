@@ -159,6 +159,14 @@ def test_models_are_found_in_subfolders(hub, files, load):
     assert rate_of(load(ID)) == 16000
 
 
+def test_none_stands_for_the_defaults(model):
+    loaded = FlaxDacModel.from_pretrained(
+        ID, revision=None, subfolder="", token=None, cache_dir=None
+    )
+    assert rate_of(loaded) == 8000
+    assert codax.modeling.weight_files.find_weights(ID, revision=None, subfolder=None)
+
+
 def test_weights_come_from_the_commit_of_the_configuration(hub, model, files, monkeypatch):
     """Though the branch moves on between the two."""
     first = model.branches["main"]
