@@ -10,15 +10,30 @@ import pytest
 from codax.hub_cards import Origin, write_repository
 from codax.modeling import model_class_of
 from tests.conftest import write_tiny_dac
+from tests.reference import peers
 from tests.tiny_encodec import MONO, MUSIC, STEREO, noise, write_tiny_encodec
 
-RATE = 8000
+
+def write_full_size(folder):
+    """DAC at 44.1 kHz with random weights, as torch's transformers writes it."""
+    if reason := peers.missing_transformers():
+        pytest.skip(reason)
+    from tests.reference import checkpoints, variants
+
+    checkpoints.write_transformers_folder(
+        checkpoints.make_weights(variants.VARIANTS["44khz"]), folder
+    )
+    return folder
+
+
 SHAPES = {
     "dac": write_tiny_dac,
     "encodec-24khz": lambda folder: write_tiny_encodec(folder, MONO),
     "encodec-32khz": lambda folder: write_tiny_encodec(folder, MUSIC),
     "encodec-48khz": lambda folder: write_tiny_encodec(folder, STEREO),
+    "dac-full-size": write_full_size,
 }
+SLOW = {"dac-full-size"}
 ORIGIN = Origin("mit", "the text of the licence\n")
 NUM_SAMPLES = 1600
 
@@ -38,6 +53,10 @@ class Published:
     clip: np.ndarray
     codes: np.ndarray
     audio: np.ndarray
+
+    @property
+    def rate(self):
+        return self.model.config.sampling_rate
 
     @property
     def files(self):
@@ -80,11 +99,14 @@ def _publish(name, source, folder):
     channels = getattr(model.config, "audio_channels", 1)
     clip = noise(channels, NUM_SAMPLES)
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
-    inputs = extractor(clip, sampling_rate=RATE, return_tensors="np")
+    rate = model.config.sampling_rate
+    inputs = extractor(clip, sampling_rate=rate, return_tensors="np")
     return Published(name, repo_id, model, folder, clip, *coded(model, inputs))
 
 
-@pytest.fixture(params=SHAPES)
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.full] * (name in SLOW)) for name in SHAPES]
+)
 def published(request, published_as):
     """Each of the shapes."""
     return published_as(request.param)

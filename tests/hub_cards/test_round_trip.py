@@ -15,7 +15,7 @@ import codax
 from codax.hub_cards import publish
 from tests.reference import peers
 
-from .conftest import NUM_SAMPLES, ORIGIN, RATE, coded
+from .conftest import NUM_SAMPLES, ORIGIN, coded
 
 SCRIPT = Path(__file__).with_name("without_codax.py")
 AUDIO_TOLERANCE = 1e-5  # of float32, in another order of summation
@@ -35,7 +35,7 @@ def load(name, **options):
 
 
 def assert_same(published, model, extractor):
-    inputs = extractor(published.clip, sampling_rate=RATE, return_tensors="np")
+    inputs = extractor(published.clip, sampling_rate=published.rate, return_tensors="np")
     codes, audio = coded(model, inputs)
     np.testing.assert_array_equal(codes, published.codes)
     np.testing.assert_array_equal(audio, published.audio)
@@ -74,7 +74,7 @@ def test_torch_loads_the_same_weights_and_gives_the_same_codes(on_hub):
     theirs, report = AutoModel.from_pretrained(on_hub.repo_id, output_loading_info=True)
     assert {kind: keys for kind, keys in report.items() if keys} == {}
     assert type(theirs).__module__.startswith("transformers.models.")
-    inputs = extractor(on_hub.clip, sampling_rate=RATE, return_tensors="pt")
+    inputs = extractor(on_hub.clip, sampling_rate=on_hub.rate, return_tensors="pt")
     with torch.no_grad():
         if theirs.config.model_type == "dac":
             codes = theirs.encode(inputs["input_values"]).audio_codes
@@ -98,7 +98,7 @@ def test_torch_loads_the_same_weights_and_gives_the_same_codes(on_hub):
 def run_without_codax(published, sources, tmp_path, **more):
     """Load each of the sources; all give the codes and the audio that codax gives."""
     given, orders = tmp_path / "given.npz", tmp_path / "orders.json"
-    np.savez(given, clip=published.clip, rate=RATE)
+    np.savez(given, clip=published.clip, rate=published.rate)
     results = [str(tmp_path / f"result{index}.npz") for index in range(len(sources))]
     told = {"given": given, "sources": sources, "results": results, **more}
     orders.write_text(json.dumps(told, default=str))
@@ -176,6 +176,6 @@ def test_what_codax_saves_of_it_speaks_of_no_code(on_hub, tmp_path):
 
 def test_codax_codes_files_with_it(on_hub, tmp_path):
     codec = codax.AudioCodec.from_pretrained(on_hub.repo_id)
-    encoded = codec.encode(on_hub.clip, sampling_rate=RATE)
+    encoded = codec.encode(on_hub.clip, sampling_rate=on_hub.rate)
     assert encoded.num_samples == on_hub.clip.shape[1]
     assert codec.decode(encoded).samples.shape == on_hub.clip.shape

@@ -12,9 +12,8 @@ import soundfile
 from codax.hub_cards import publish
 from tests.reference import peers
 
-from .conftest import ORIGIN, RATE
+from .conftest import ORIGIN
 
-LONG = 3 * RATE
 ROOT = Path(__file__).parents[2]
 # What a card's reader has: an array, a file and a folder of files.
 BEGINNING = """
@@ -52,12 +51,13 @@ def reader(published, hub, tmp_path):
         pytest.skip(reason)
     publish(published.model, ORIGIN, published.repo_id)
     channels = len(published.clip)
-    clip = (0.1 * np.random.default_rng(0).standard_normal((channels, LONG))).astype(np.float32)
+    clip = 0.1 * np.random.default_rng(0).standard_normal((channels, 3 * published.rate))
+    clip = clip.astype(np.float32)
     np.save(tmp_path / "waveform.npy", clip[0] if channels == 1 else clip)
-    soundfile.write(tmp_path / "song.flac", clip.T, RATE)
+    soundfile.write(tmp_path / "song.flac", clip.T, published.rate)
     (tmp_path / "clips").mkdir()
     for name in ("a", "b"):
-        soundfile.write(tmp_path / "clips" / f"{name}.wav", clip.T, 2 * RATE)
+        soundfile.write(tmp_path / "clips" / f"{name}.wav", clip.T, 2 * published.rate)
     return tmp_path
 
 
