@@ -32,7 +32,7 @@ source = str(folder / "published")
 model = FlaxAutoModel.from_pretrained(source)
 extractor = AutoFeatureExtractor.from_pretrained(source)
 rate = extractor.sampling_rate
-clip = synthetic_clip(rate, getattr(model.config, "audio_channels", 1), seconds=3.0)
+clip = synthetic_clip(rate, model.config.audio_channels, seconds=3.0)
 codes, audio = coded(model, extractor(clip, sampling_rate=rate, return_tensors="np"))
 np.savez(folder / "given.npz", clip=clip, rate=rate)
 np.savez(folder / "expected.npz", codes=codes, audio=audio)

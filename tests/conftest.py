@@ -4,9 +4,12 @@
 from .hub.endpoint import HUB  # isort: split
 
 import math
+import os
 import resource
+import tempfile
 from contextlib import contextmanager
 
+import jax
 import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
@@ -52,6 +55,23 @@ def _random_params(config):
         weights = generator.normal(0, spread, rule.flax_shape).astype(np.float32)
         params[rule.flax_path] = np.exp(weights) if leaf == "alpha" else weights
     return unflatten_dict(params)
+
+
+def pytest_configure(config):
+    """Share what is compiled with the other workers, and with the processes that tests start.
+
+    Compiling takes most of the time. `JAX_COMPILATION_CACHE_DIR` keeps it for later runs too.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="codax-programs-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    # A program that another process is still writing is compiled here, without a word on stderr.
+    silent = "ignore:Error reading persistent compilation cache"
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.getenv("PYTHONWARNINGS"), silent]))
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def pytest_collection_modifyitems(config, items):

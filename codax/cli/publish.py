@@ -115,5 +115,5 @@ def _clip(path: Path | None, config: Any) -> Any:
     samples = samples[:, : round(CLIP_S * rate)]
     if not samples.shape[1]:
         raise CodaxError(f"--audio {path}: holds no audio")
-    samples = mix(samples, getattr(config, "audio_channels", 1))
+    samples = mix(samples, config.audio_channels)
     return resample(samples, rate, config.sampling_rate)

@@ -4,7 +4,7 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -141,15 +141,11 @@ class AudioCodec:
             resampler = Resampler(source.sampling_rate, self.sampling_rate, channels)
             return resampler.run(blocks)
 
-        blocks, input_db = prepared(), None
-        if loudness_db is not None:
+        if loudness_db is None:
+            blocks, input_db = prepared(), None
+        else:
             meter = LoudnessMeter(self.sampling_rate, channels)
-            for block in blocks:
-                meter.push(block)
-            input_db = meter.loudness
-            gain = gain_to_loudness(input_db, loudness_db)
-            limit = gain_to_peak(float(np.float32(meter.peak) * gain))
-            blocks = (block * gain * limit for block in prepared())
+            blocks, input_db = _brought_to(loudness_db, prepared, meter)
         encoder = self._encoder(levels, channels // per_stream, descript_window_s)
         prepared_blocks = _Counted(blocks, source.name)
         coded = join_frames(encoder.run(prepared_blocks))
@@ -371,6 +367,21 @@ def _chunks_of(encoder: Encoder) -> dict[str, Any]:
     if isinstance(encoder, DescriptEncoder) and encoder.is_chunked:
         return {"chunk_frames": encoder.chunk_frames, "padding": False}
     return {}
+
+
+def _brought_to(
+    loudness_db: float, prepared: Callable[[], Iterator[np.ndarray]], meter: LoudnessMeter
+) -> tuple[Iterator[np.ndarray], float]:
+    """Audio at a loudness, turned down where it would exceed 1 -> it, and the loudness it had.
+
+    prepared: gives the audio, from the beginning each time
+    """
+    for block in prepared():
+        meter.push(block)
+    input_db = meter.loudness
+    gain = gain_to_loudness(input_db, loudness_db)
+    limit = gain_to_peak(float(np.float32(meter.peak) * gain))
+    return (block * gain * limit for block in prepared()), input_db
 
 
 def _rescaled(blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:

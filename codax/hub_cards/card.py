@@ -111,7 +111,7 @@ def _introduction(content: CardContent) -> str:
     family = FAMILIES[config.model_type]
     paper, arxiv, _ = PAPERS[config.model_type]
     channels = {1: "mono", 2: "stereo"}
-    layout = channels.get(_channels(config), f"{_channels(config)}-channel")
+    layout = channels.get(config.audio_channels, f"{config.audio_channels}-channel")
     what = (
         f"A neural audio codec, {family} ([{paper}](https://arxiv.org/abs/{arxiv})): it turns "
         f"{layout} audio at {config.sampling_rate:,} Hz into {config.frame_rate:.6g} frames of "
@@ -140,7 +140,7 @@ def _introduction(content: CardContent) -> str:
 
 def _usage(content: CardContent) -> str:
     repo_id, config = content.repo_id, content.config
-    what = "mono" if _channels(config) == 1 else f"[{_channels(config)}, samples]"
+    what = "mono" if config.audio_channels == 1 else f"[{config.audio_channels}, samples]"
     parts = (
         "## Use",
         "In Flax, without installing anything but transformers (4.57), jax and flax. "
@@ -277,7 +277,3 @@ def _license(origin: Origin) -> str:
 
 def _citation(config: Any) -> str:
     return f"## Citation\n\n```bibtex\n{PAPERS[config.model_type][2].strip()}\n```"
-
-
-def _channels(config: Any) -> int:
-    return getattr(config, "audio_channels", 1)

@@ -53,7 +53,7 @@ def reconstruct(model: Any, clip: np.ndarray) -> np.ndarray:
 def measure_speed(model: Any, repeats: int = 3) -> Speed:
     """Time encoding and decoding of a clip with all codebooks, on the device of the parameters."""
     config = model.config
-    channels = getattr(config, "audio_channels", 1)
+    channels = config.audio_channels
     encode, decode = _coding(model, synthetic_clip(config.sampling_rate, channels))
     encoded = encode()
     return Speed(

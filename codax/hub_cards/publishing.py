@@ -151,7 +151,7 @@ def measurements(model: Any, source: str, origin: Origin, clip: Any = None) -> d
     """
     config = model.config
     if clip is None:
-        clip = synthetic_clip(config.sampling_rate, getattr(config, "audio_channels", 1))
+        clip = synthetic_clip(config.sampling_rate, config.audio_channels)
     measured = {"clip": clip, "speed": measure_speed(model)}
     if find_spec("torch") is None:
         logger.warning("torch is not installed: agreement with the original is not measured")

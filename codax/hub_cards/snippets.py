@@ -111,7 +111,7 @@ def chunks() -> str:
 
 def dataset_map(config: Any) -> str:
     """Codes of a folder of clips, after `load`."""
-    is_stereo = getattr(config, "audio_channels", 1) > 1
+    is_stereo = config.audio_channels > 1
     facts = _facts(config)
     arguments = 'inputs["input_values"]'
     if config.model_type == "encodec":

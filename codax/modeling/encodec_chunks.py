@@ -59,7 +59,7 @@ class CarriedPart:
         return (name, *path), lstm
 
     def no_states(self, batch: int) -> jax.Array:
-        """Of the LSTM before the first chunk, float32 [L, 2, B, C]."""
+        """Of the LSTM before the first chunk: float32 [layers, 2, B, C]."""
         _, lstm = self._lstm
         return jnp.zeros((lstm.num_layers, 2, batch, lstm.size), jnp.float32)
 

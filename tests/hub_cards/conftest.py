@@ -96,7 +96,7 @@ def _publish(name, source, folder):
     model = model_class_of(source).from_pretrained(source)
     repo_id = f"owner/tiny-{name}"
     write_repository(folder, model, ORIGIN, repo_id)
-    channels = getattr(model.config, "audio_channels", 1)
+    channels = model.config.audio_channels
     clip = noise(channels, NUM_SAMPLES)
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
     rate = model.config.sampling_rate

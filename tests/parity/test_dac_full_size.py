@@ -1,6 +1,7 @@
 """The four published DAC models, full size, random weights, against both references.
 
-The default run takes the QUICK inputs; `-m full` takes all the others.
+The default run takes the QUICK inputs for the 44 kHz model, and one for each of the others, whose
+layers differ in their numbers alone; `-m full` takes all the rest.
 """
 
 import numpy as np
@@ -13,20 +14,38 @@ from .agreement import assert_codes_agree
 from .conftest import encode
 from .stages import assert_audio_agrees, assert_encodings_agree, assert_losses_agree
 
-pytestmark = pytest.mark.parametrize(
-    "variant", VARIANTS.values(), ids=VARIANTS.keys(), indirect=True, scope="module"
-)
+QUICK_OF_OTHERS = ("speech",)
 
 
-def on_inputs(quick):
-    """All inputs, those that are not `quick` with the marker `full`."""
+def on_variants(*quick):
+    """All models, those that are not `quick` with the marker `full`."""
     return pytest.mark.parametrize(
-        "name",
+        "variant",
         [
-            pytest.param(name, marks=[] if name in quick else [pytest.mark.full])
-            for name in inputs.ALL
+            pytest.param(variant, marks=[] if name in quick else [pytest.mark.full], id=name)
+            for name, variant in VARIANTS.items()
         ],
+        indirect=True,
+        scope="module",
     )
+
+
+on_all_variants = on_variants(*VARIANTS)
+
+
+def on_inputs(quick, others=tuple(VARIANTS)):
+    """All inputs of all models, with the marker `full` but for a few.
+
+    quick: inputs of the 44 kHz model; others: models that take `QUICK_OF_OTHERS`
+    """
+    cases = []
+    for model_name, variant in VARIANTS.items():
+        few = QUICK_OF_OTHERS if model_name in others else ()
+        for name in inputs.ALL:
+            is_quick = name in (quick if model_name == "44khz" else few)
+            marks = [] if is_quick else [pytest.mark.full]
+            cases.append(pytest.param(variant, name, marks=marks, id=f"{name}-{model_name}"))
+    return pytest.mark.parametrize(("variant", "name"), cases, indirect=["variant"], scope="module")
 
 
 def against(reference):
@@ -39,6 +58,7 @@ UNEVEN = "three_hops_plus_7"
 PARAMETERS = {"44khz": 76.65, "24khz": 74.71, "16khz": 74.18, "44khz_16kbps": 64.21}
 
 
+@on_all_variants
 def test_checkpoint_has_the_published_number_of_parameters(variant, checkpoint):
     import torch
 
@@ -47,6 +67,7 @@ def test_checkpoint_has_the_published_number_of_parameters(variant, checkpoint):
     assert parameters / 1e6 == pytest.approx(PARAMETERS[variant.name], abs=0.005)
 
 
+@on_variants("44khz")
 def test_checkpoint_makes_a_useful_test(variant, oracles):
     from tests.reference.usefulness import assert_useful
 
@@ -66,6 +87,7 @@ def test_references_agree_with_each_other(results_of, name, tell_near_ties):
     )
 
 
+@on_all_variants
 def test_converted_file_holds_the_weights_that_transformers_saves(checkpoint, converted):
     from safetensors.numpy import load_file
 
@@ -96,7 +118,7 @@ def test_decoding_the_codes_of_transformers_gives_the_same_audio(model, results,
 
 
 @against("descript")
-@on_inputs(["speech"])
+@on_inputs(["speech"], others=["44khz_16kbps"])
 def test_decoding_the_codes_of_descript_gives_the_same_audio(model, results, name):
     """Fewer by default: decoding is most of the time, and both references' arithmetic is one."""
     assert_decoding_agrees(model, results, name)
@@ -111,6 +133,7 @@ def assert_decoding_agrees(model, results, name):
 
 
 @against("transformers")
+@on_variants("44khz", "44khz_16kbps")
 def test_decoding_the_same_quantized_representation_gives_the_same_audio(model, results):
     quantized = results.encoding("speech").quantized
     decoded = model.decode(quantized_representation=quantized).audio_values
@@ -118,6 +141,7 @@ def test_decoding_the_same_quantized_representation_gives_the_same_audio(model, 
     assert_audio_agrees(expected, decoded, where(results, "speech"))
 
 
+@on_variants("44khz")
 def test_fewer_quantizers_agree_and_give_a_prefix_of_the_codes(model, results, tell_near_ties):
     n_quantizers = results.variant.n_codebooks // 2
     audio = results.audio(UNEVEN)
@@ -131,6 +155,7 @@ def test_fewer_quantizers_agree_and_give_a_prefix_of_the_codes(model, results, t
     np.testing.assert_array_equal(actual.codes, whole.codes[:, :n_quantizers])
 
 
+@on_variants("44khz", "16khz")
 def test_unpadded_audio_encodes_and_reconstructs_as_in_transformers(
     checkpoint, results_of, tell_near_ties
 ):
