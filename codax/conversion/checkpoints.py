@@ -21,6 +21,7 @@ class ReleasedCheckpoint:
     hub_id: the Hub repository with the same weights in transformers' layout
     license: of the weights, as an SPDX identifier
     sha256_prefix: first hexadecimal digits of the file's SHA-256, where its publisher gives them
+    size_mb: about how large it is, in 10^6 bytes: what the authors' packages write of such a model
     """
 
     url: str
@@ -28,6 +29,7 @@ class ReleasedCheckpoint:
     hub_id: str | None
     license: str
     sha256_prefix: str | None = None
+    size_mb: int | None = None
 
 
 # By preset name. Addresses and file names: descript-audio-codec 1.0.0, dac/utils/__init__.py, which
@@ -39,24 +41,28 @@ RELEASED = {
         file_name="weights_44khz_8kbps_0.0.1.pth",
         hub_id="descript/dac_44khz",
         license="MIT",
+        size_mb=307,
     ),
     "dac_44khz_16kbps": ReleasedCheckpoint(
         url=f"{_DESCRIPT}/1.0.0/weights_44khz_16kbps.pth",
         file_name="weights_44khz_16kbps_1.0.0.pth",
         hub_id=None,
         license="MIT",
+        size_mb=257,
     ),
     "dac_24khz": ReleasedCheckpoint(
         url=f"{_DESCRIPT}/0.0.4/weights_24khz.pth",
         file_name="weights_24khz_8kbps_0.0.4.pth",
         hub_id="descript/dac_24khz",
         license="MIT",
+        size_mb=299,
     ),
     "dac_16khz": ReleasedCheckpoint(
         url=f"{_DESCRIPT}/0.0.5/weights_16khz.pth",
         file_name="weights_16khz_8kbps_0.0.5.pth",
         hub_id="descript/dac_16khz",
         license="MIT",
+        size_mb=297,
     ),
     "encodec_24khz": ReleasedCheckpoint(
         url=f"{_ENCODEC}/encodec_24khz-d7cc33bc.th",
@@ -64,6 +70,7 @@ RELEASED = {
         hub_id="facebook/encodec_24khz",
         license="MIT",
         sha256_prefix="d7cc33bc",
+        size_mb=93,
     ),
     "encodec_48khz": ReleasedCheckpoint(
         url=f"{_ENCODEC}/encodec_48khz-7e698e3e.th",
@@ -71,12 +78,14 @@ RELEASED = {
         hub_id="facebook/encodec_48khz",
         license="MIT",
         sha256_prefix="7e698e3e",
+        size_mb=76,
     ),
     "encodec_32khz": ReleasedCheckpoint(
         url=f"{_MUSICGEN}/compression_state_dict.bin",
         file_name="compression_state_dict.bin",
         hub_id="facebook/encodec_32khz",
         license="CC-BY-NC-4.0",
+        size_mb=236,
     ),
 }
 
@@ -89,6 +98,7 @@ LANGUAGE_MODELS = {
         hub_id=None,
         license="MIT",
         sha256_prefix="1608e3c0",
+        size_mb=62,
     ),
     "encodec_lm_48khz": ReleasedCheckpoint(
         url=f"{_ENCODEC}/encodec_lm_48khz-7add9fc3.th",
@@ -96,6 +106,7 @@ LANGUAGE_MODELS = {
         hub_id=None,
         license="MIT",
         sha256_prefix="7add9fc3",
+        size_mb=36,
     ),
 }
 

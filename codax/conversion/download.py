@@ -78,6 +78,7 @@ def download_original(
 def _download(checkpoint: ReleasedCheckpoint, path: Path) -> None:
     try:
         size, etag = _size_and_etag(checkpoint.url)
+        _require_size(size, checkpoint)
         partial = path.with_name(f"{path.name}.{_digest_of(etag)}.incomplete")
         with partial.open("ab" if etag else "wb") as file:
             _receive(checkpoint.url, file, size, path.name)
@@ -101,6 +102,18 @@ def _size_and_etag(url: str) -> tuple[int, str]:
     if not size.isdecimal():
         raise CheckpointError(f"{url}: the server does not tell the length of the file")
     return int(size), response.headers.get("ETag", "")
+
+
+def _require_size(size: int, checkpoint: ReleasedCheckpoint) -> None:
+    """Refuse another file before it comes: a page in its stead, or what a mirror has lost half of.
+
+    Raises `CheckpointError` for a size that is more than a quarter off.
+    """
+    if checkpoint.size_mb and not 0.8 <= size / (checkpoint.size_mb * 1e6) <= 1.25:
+        raise CheckpointError(
+            f"{checkpoint.url}: the server announces {size} bytes; the file has about "
+            f"{checkpoint.size_mb} MB"
+        )
 
 
 def _digest_of(etag: str) -> str:

@@ -1,11 +1,14 @@
 """Downloads of originals: whole or not at all, continued where they broke off, ended in the end."""
 
+import dataclasses
 import hashlib
 import threading
+from pathlib import Path
 
 import pytest
 
 from codax.conversion import RELEASED, ReleasedCheckpoint, download_original
+from codax.conversion.checkpoints import LANGUAGE_MODELS
 from codax.conversion.download import PAUSES_S
 from codax.errors import CheckpointError
 from tests.hub.serving import serving
@@ -176,3 +179,23 @@ def test_two_that_want_the_same_file_download_it_once(server):
     for thread in threads:
         thread.join()
     assert server.starts == [None]
+
+
+@pytest.mark.parametrize("announced", [0, 700, 1300])
+def test_a_file_of_quite_another_size_is_refused_before_it_comes(server, monkeypatch, announced):
+    entry = dataclasses.replace(RELEASED["tiny"], size_mb=1)
+    monkeypatch.setitem(RELEASED, "tiny", entry)
+    server.announced = announced * 1000
+    failure(f"announces {server.announced} bytes; the file has about 1 MB")
+    assert server.starts == []
+
+
+def test_the_documentation_has_the_table_of_originals():
+    rows = (Path(__file__).parents[2] / "docs" / "hub.md").read_text(encoding="utf-8").splitlines()
+    for name, entry in {**RELEASED, **LANGUAGE_MODELS}.items():
+        (row,) = [row for row in rows if row.startswith(f"| `{name}` |")]
+        *_, size_mb, prefix, hub_id, license_name = row.strip("| ").split(" | ")
+        assert size_mb == str(entry.size_mb)
+        assert prefix.strip("`") == (entry.sha256_prefix or "not published")
+        assert hub_id.strip("`") == (entry.hub_id or "none")
+        assert license_name == entry.license
