@@ -79,7 +79,7 @@ class HubFiles:
         try:
             return self._listed(Path(path).parents[len(Path(self.subfolder).parts)].name)
         except OSError:  # requests' exceptions are; nobody need hear of it
-            return set(os.listdir(os.path.dirname(path)))
+            return set(os.listdir(os.path.dirname(path) or os.curdir))
 
     def holds(self, name: str) -> bool:
         """Whether the cache has a file, so that no request is needed for it."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
-from huggingface_hub import HfApi, ModelCard, constants
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import HfApi, ModelCard, constants, metadata_load
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers.utils import logging
 
 from .files import atomic_path
@@ -15,6 +15,7 @@ from .files import atomic_path
 logger = logging.get_logger(__name__)
 
 AUTO_MAP = "auto_map"
+TYPE_FIELDS = ("model_type", "feature_extractor_type")
 
 
 class HubSaving:
@@ -43,6 +44,7 @@ class HubSaving:
         revision: str | None = None,
         commit_description: str | None = None,
         tags: list[str] | None = None,
+        use_auth_token: bool | str | None = None,
         **save_options: Any,
     ) -> Any:
         """Put what `save_pretrained` writes into a Hub repository, in one commit.
@@ -56,18 +58,20 @@ class HubSaving:
         repo_id: "owner/name", or a name among the user's own
         save_options: more arguments of `save_pretrained`
 
-        Returns huggingface_hub's `CommitInfo`; raises its errors.
+        Returns huggingface_hub's `CommitInfo`. Raises its errors, also where somebody else has
+        changed the repository in between.
         """
+        if not safe_serialization:
+            save_options["safe_serialization"] = False
+        api = HfApi(token=use_auth_token if token is None else token)
         with TemporaryDirectory() as folder:
-            self.save_pretrained(folder, safe_serialization=safe_serialization, **save_options)  # pyright: ignore[reportAttributeAccessIssue]
-            api = HfApi(token=token)
-            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            if revision is not None and not revision.startswith("refs/pr"):
-                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            self.save_pretrained(folder, **save_options)  # pyright: ignore[reportAttributeAccessIssue]
+            repo_id = made_repository(api, repo_id, private, revision)
+            there = _Repository(api, repo_id, revision)
             if self._auto_class is None:
-                _keep_code(Path(folder, self.config_file), api, repo_id, revision)
+                _keep_code(Path(folder, self.config_file), there)
             if tags:
-                _tag_card(Path(folder), tags, api, repo_id, revision)
+                _tag_card(Path(folder, constants.REPOCARD_NAME), tags, there)
             logger.info(f"Uploading {', '.join(sorted(os.listdir(folder)))} to {repo_id}")
             return api.upload_folder(
                 repo_id=repo_id,
@@ -76,7 +80,34 @@ class HubSaving:
                 commit_description=commit_description,
                 revision=revision,
                 create_pr=create_pr,
+                parent_commit=there.commit,
             )
+
+
+def made_repository(api: HfApi, repo_id: str, private: bool | None, revision: str | None) -> str:
+    """Make a repository, and a branch of it, unless they are there; -> "owner/name"."""
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    if revision is not None and not revision.startswith("refs/pr"):
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
+    return repo_id
+
+
+class _Repository:
+    """Files of a repository at the commit that is its newest now."""
+
+    def __init__(self, api: HfApi, repo_id: str, revision: str | None):
+        self.api = api
+        self.repo_id = repo_id
+        self.commit = api.model_info(repo_id, revision=revision).sha
+
+    def file(self, name: str) -> Path | None:
+        """The path of a file; None where there is none. Raises where it does not come."""
+        try:
+            return Path(self.api.hf_hub_download(self.repo_id, name, revision=self.commit))
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            return None
 
 
 def write_auto_map(config_path: Path, references: dict[str, str]) -> None:
@@ -87,34 +118,31 @@ def write_auto_map(config_path: Path, references: dict[str, str]) -> None:
         path.write_text(text + "\n", encoding="utf-8")
 
 
-def _keep_code(config_path: Path, api: HfApi, repo_id: str, revision: str | None) -> None:
-    """Put into a configuration what that in the repository says of code beside it."""
-    there = _download(api, repo_id, config_path.name, revision)
-    if there is None:
+def _keep_code(config_path: Path, there: _Repository) -> None:
+    """Put into a configuration what that in the repository says of code beside it.
+
+    Code is kept for what it was made for: a model or feature extractor of the same type.
+    """
+    path = there.file(config_path.name)
+    if path is None:
         return
+    fields = json.loads(config_path.read_text(encoding="utf-8"))
     try:
-        references = json.loads(there.read_text(encoding="utf-8")).get(AUTO_MAP) or {}
+        old = json.loads(path.read_text(encoding="utf-8"))
+        references = old.get(AUTO_MAP) or {}
         kept = {name: value for name, value in references.items() if "--" not in value}
     except (ValueError, AttributeError, TypeError):
-        logger.warning(f"{repo_id}: its {config_path.name} is damaged, and is replaced")
+        logger.warning(f"{there.repo_id}: its {config_path.name} is damaged, and is replaced")
         return
-    if kept:
+    if kept and all(old.get(name) == fields.get(name) for name in TYPE_FIELDS):
         write_auto_map(config_path, kept)
 
 
-def _tag_card(
-    folder: Path, tags: list[str], api: HfApi, repo_id: str, revision: str | None
-) -> None:
+def _tag_card(card_path: Path, tags: list[str], there: _Repository) -> None:
     """Write the repository's card with more tags; where it has none, one of metadata alone."""
-    there = _download(api, repo_id, constants.REPOCARD_NAME, revision)
-    card = ModelCard.load(there) if there else ModelCard("---\nlibrary_name: transformers\n---\n")
+    path = there.file(constants.REPOCARD_NAME)
+    card = ModelCard.load(path) if path else ModelCard("---\nlibrary_name: transformers\n---\n")
+    old = (metadata_load(path) or {}).get("tags") or [] if path else []
     data: Any = card.data
-    data.tags = list(dict.fromkeys([*(data.tags or []), *tags]))
-    card.save(folder / constants.REPOCARD_NAME)
-
-
-def _download(api: HfApi, repo_id: str, name: str, revision: str | None) -> Path | None:
-    try:
-        return Path(api.hf_hub_download(repo_id, name, revision=revision))
-    except EntryNotFoundError:
-        return None
+    data.tags = list(dict.fromkeys([*([old] if isinstance(old, str) else old), *tags]))
+    card.save(card_path)

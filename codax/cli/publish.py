@@ -1,11 +1,12 @@
 """`codax publish`: a model on the Hub, with its card and the code that loads it."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
 from codax.cli.models import explained
-from codax.errors import CodaxError
+from codax.errors import AudioError, CodaxError
 
 
 def add_to(commands) -> None:
@@ -28,6 +29,7 @@ def add_to(commands) -> None:
     weights.add_argument("--preset", help="those of this released model, unchanged")
     weights.add_argument("--license", help="the Hub's identifier of their licence, such as mit")
     weights.add_argument("--license-file", type=Path, help="its text, for the file LICENSE")
+    weights.add_argument("--license-name", help="what to call it, where --license is other")
     weights.add_argument("--base-model", metavar="HUB_ID", help="what they were fine-tuned from")
     card = parser.add_argument_group("what the card tells")
     card.add_argument("--notes", type=Path, help="Markdown: how the model was trained, and so on")
@@ -36,7 +38,7 @@ def add_to(commands) -> None:
     card.add_argument(
         "--no-measurements",
         action="store_true",
-        help="neither speed, nor agreement with torch (which takes torch), nor a picture",
+        help="neither speed, nor agreement with torch, nor a picture",
     )
     parser.set_defaults(run=run)
 
@@ -46,24 +48,22 @@ def run(options: argparse.Namespace) -> int:
     from codax.conversion import resolve_model
 
     hub_cards.require_repo_id(options.repo_id)
-    _refuse_full(options.dry_run)
+    if options.dry_run is not None:
+        hub_cards.require_no_files(options.dry_run)
     origin = _origin(options)
     card: dict[str, Any] = {
+        "measure": not options.no_measurements,
         "results": hub_cards.read_results(options.results) if options.results else (),
-        "notes": options.notes.read_text("utf-8") if options.notes else "",
+        "notes": _text("--notes", options.notes) or "",
     }
     if options.dry_run is None:
         hub_cards.require_access()
-    source = resolve_model(options.model)
-    model = _load(options.model, source)
+    model = _load(options.model, resolve_model(options.model))
     if origin.preset is not None:
         hub_cards.require_preset(model.config, origin.preset)
-    if not options.no_measurements:
-        clip = _clip(options.audio, model.config)
-        card |= hub_cards.measurements(model, source, origin, clip)
+    card["clip"] = _clip(options.audio, model.config)
     if options.dry_run is not None:
-        folder = hub_cards.write_repository(options.dry_run, model, origin, options.repo_id, **card)
-        print(folder)
+        print(hub_cards.write_repository(options.dry_run, model, origin, options.repo_id, **card))
         return 0
     where = {"private": options.private or None, "revision": options.revision}
     print(hub_cards.publish(model, origin, options.repo_id, **where, **card))
@@ -74,11 +74,13 @@ def _origin(options: argparse.Namespace) -> Any:
     """Whose weights they are, by --preset, by the name of the model, or by --license."""
     from codax.hub_cards import Origin, preset_of, released_origin
 
-    preset = options.preset or preset_of(options.model)
+    preset = options.preset or (None if os.path.isdir(options.model) else preset_of(options.model))
+    told = (options.license, options.license_file, options.license_name, options.base_model)
     if preset is not None:
-        if options.license or options.license_file or options.base_model:
+        if any(one is not None for one in told):
             raise CodaxError(
-                f"--license, --license-file and --base-model are known of {preset}: leave them out"
+                f"--license, --license-file, --license-name and --base-model are known of {preset}:"
+                " leave them out"
             )
         return released_origin(preset)
     if options.license is None:
@@ -86,8 +88,21 @@ def _origin(options: argparse.Namespace) -> Any:
             f"{options.model}: whose weights these are is not known: give --preset, or --license "
             "and, if they were fine-tuned, --base-model"
         )
-    text = options.license_file.read_text("utf-8") if options.license_file else None
-    return Origin(options.license, text, base_model=options.base_model)
+    return Origin(
+        options.license.lower(),
+        _text("--license-file", options.license_file),
+        options.license_name,
+        base_model=options.base_model,
+    )
+
+
+def _text(option: str, path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise CodaxError(f"{option} {path}: is no text in UTF-8") from error
 
 
 def _load(name: str, source: str) -> Any:
@@ -97,11 +112,6 @@ def _load(name: str, source: str) -> Any:
         return model_class_of(source).from_pretrained(source)
     except (OSError, ValueError) as error:
         raise explained(name, error) from error
-
-
-def _refuse_full(folder: Path | None) -> None:
-    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CodaxError(f"--dry-run {folder}: exists already, and is no empty folder")
 
 
 def _clip(path: Path | None, config: Any) -> Any:
@@ -115,5 +125,8 @@ def _clip(path: Path | None, config: Any) -> Any:
     samples = samples[:, : round(CLIP_S * rate)]
     if not samples.shape[1]:
         raise CodaxError(f"--audio {path}: holds no audio")
-    samples = mix(samples, config.audio_channels)
+    try:
+        samples = mix(samples, config.audio_channels)
+    except AudioError as error:
+        raise CodaxError(f"--audio {path}: {error}") from error
     return resample(samples, rate, config.sampling_rate)

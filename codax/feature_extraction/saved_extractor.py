@@ -28,15 +28,21 @@ class SavedExtractor(HubSaving, FeatureExtractionMixin):
             super().to_json_file(path)
 
     def save_pretrained(
-        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
+        self,
+        save_directory: str | os.PathLike,
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        **push_options: Any,
     ) -> list[str]:
         """Write preprocessor_config.json, and the code that this class came as, if it did.
 
         `push_to_hub=True` does what the method of this name does (`repo_id`, the folder's name by
         default, and its other arguments).
         """
+        if push_options and not push_to_hub:
+            raise TypeError(f"save_pretrained() does not take {', '.join(push_options)}")
         saved = super().save_pretrained(save_directory)
         if push_to_hub:
             folder = os.path.basename(os.path.normpath(save_directory))
-            self.push_to_hub(kwargs.pop("repo_id", folder), **kwargs)
+            self.push_to_hub(repo_id or folder, **push_options)
         return saved

@@ -2,17 +2,16 @@
 
 from .card import CardContent, model_card
 from .measuring import CLIP_S, Speed, measure_speed, reconstruct, synthetic_clip
-from .origins import Origin, preset_of, released_origin, require_preset
+from .origins import Origin, preset_of, released_origin, require_preset, require_repo_id
 from .publishing import (
-    measurements,
     publish,
-    read_results,
     require_access,
-    require_repo_id,
+    require_no_files,
     upload_repository,
     write_repository,
 )
 from .remote_code import remote_code
+from .results import read_results
 
 __all__ = [
     "CLIP_S",
@@ -20,7 +19,6 @@ __all__ = [
     "Origin",
     "Speed",
     "measure_speed",
-    "measurements",
     "model_card",
     "preset_of",
     "publish",
@@ -29,6 +27,7 @@ __all__ = [
     "released_origin",
     "remote_code",
     "require_access",
+    "require_no_files",
     "require_preset",
     "require_repo_id",
     "synthetic_clip",

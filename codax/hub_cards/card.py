@@ -2,23 +2,33 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from codax import __version__
-from codax.conversion import Agreement
+from codax.conversion import RELEASED, Agreement
 
 from . import snippets
 from .measuring import Speed
 from .origins import Origin
+from .results import TASK
 
 PICTURE = "spectrograms.png"
-TASK = "audio-to-audio"
 
 FAMILIES = {"dac": "DAC", "encodec": "EnCodec"}
+
+
+class Paper(NamedTuple):
+    """What to cite: the words of a link, the number at arXiv, and an entry for BibTeX."""
+
+    title: str
+    arxiv: str
+    bibtex: str
+
+
 PAPERS = {
-    "dac": (
+    "dac": Paper(
         "Kumar et al., *High-Fidelity Audio Compression with Improved RVQGAN*, 2023",
         "2306.06546",
         """\
@@ -29,10 +39,9 @@ PAPERS = {
   year = {2023},
   eprint = {2306.06546},
   archivePrefix = {arXiv},
-}
-""",
+}""",
     ),
-    "encodec": (
+    "encodec": Paper(
         "Défossez et al., *High Fidelity Neural Audio Compression*, 2022",
         "2210.13438",
         """\
@@ -42,8 +51,23 @@ PAPERS = {
   year = {2022},
   eprint = {2210.13438},
   archivePrefix = {arXiv},
+}""",
+    ),
 }
-""",
+# Of released models that were trained for another work than that of their family.
+ALSO = {
+    "encodec_32khz": Paper(
+        "Copet et al., *Simple and Controllable Music Generation* (MusicGen), 2023",
+        "2306.05284",
+        """\
+@misc{copet2023simple,
+  title = {Simple and Controllable Music Generation},
+  author = {Copet, Jade and Kreuk, Felix and Gat, Itai and Remez, Tal and Kant, David and
+            Synnaeve, Gabriel and Adi, Yossi and D{\\'e}fossez, Alexandre},
+  year = {2023},
+  eprint = {2306.05284},
+  archivePrefix = {arXiv},
+}""",
     ),
 }
 
@@ -76,12 +100,12 @@ def model_card(content: CardContent) -> ModelCard:
         content.notes.strip(),
         _usage(content),
         _bitrates(content.config),
-        _parity(content.agreement),
+        _parity(content),
         _quality(content),
-        _speed(content.speed),
+        _speed(content),
         _limits(content),
         _license(content.origin),
-        _citation(content.config),
+        _citation(content),
     )
     body = "\n\n".join(section.strip() for section in sections if section)
     return ModelCard(f"---\n{metadata(content).to_yaml()}\n---\n\n{body}\n")
@@ -91,6 +115,8 @@ def metadata(content: CardContent) -> ModelCardData:
     """The card's YAML header, in the Hub's terms."""
     config, origin = content.config, content.origin
     more: dict[str, Any] = {}
+    if origin.license_name:
+        more |= {"license_name": origin.license_name, "license_link": "LICENSE"}
     if origin.is_finetuned:
         more["base_model_relation"] = "finetune"
     if content.results:
@@ -107,35 +133,38 @@ def metadata(content: CardContent) -> ModelCardData:
 
 
 def _introduction(content: CardContent) -> str:
-    config, origin = content.config, content.origin
-    family = FAMILIES[config.model_type]
-    paper, arxiv, _ = PAPERS[config.model_type]
+    config = content.config
     channels = {1: "mono", 2: "stereo"}
     layout = channels.get(config.audio_channels, f"{config.audio_channels}-channel")
-    what = (
-        f"A neural audio codec, {family} ([{paper}](https://arxiv.org/abs/{arxiv})): it turns "
-        f"{layout} audio at {config.sampling_rate:,} Hz into {config.frame_rate:.6g} frames of "
-        f"discrete codes per second, and codes back into audio."
+    links = " and ".join(
+        f"[{paper.title}](https://arxiv.org/abs/{paper.arxiv})" for paper in _papers(content)
     )
-    if origin.preset:
-        source = f"[{origin.base_model}](https://huggingface.co/{origin.base_model})"
-        whose = (
-            f"The weights are those of {source if origin.base_model else origin.preset}, released "
-            "by its authors, unchanged."
-        )
-    elif origin.base_model:
-        link = f"[{origin.base_model}](https://huggingface.co/{origin.base_model})"
-        whose = f"The weights were fine-tuned from those of {link}."
-    else:
-        whose = ""
-    how = (
-        "They were put here by codax, which runs the model in JAX; torch's transformers loads the "
-        "same file."
-        if whose
-        else "The model runs in JAX, with codax or without, and in torch's transformers."
+    what = (
+        f"A neural audio codec, {FAMILIES[config.model_type]} ({links}): it turns {layout} audio "
+        f"at {config.sampling_rate:,} Hz into {config.frame_rate:.6g} frames of discrete codes per "
+        "second, and codes back into audio."
     )
     title = content.repo_id.split("/")[-1]
-    return f"# {title}\n\n{what} {whose} {how}".replace("  ", " ")
+    return f"# {title}\n\n{what} {_whose(content.origin)}"
+
+
+def _whose(origin: Origin) -> str:
+    if origin.base_model:
+        link = f"[{origin.base_model}](https://huggingface.co/{origin.base_model})"
+    elif origin.preset:
+        link = f"[{origin.preset}]({RELEASED[origin.preset].url})"
+    else:
+        return "It runs in JAX, with codax or without, and in torch's transformers."
+    whose = "are those of {}, unchanged" if origin.preset else "were fine-tuned from those of {}"
+    return (
+        f"The weights {whose.format(link)}. They were put here by codax, which runs the model in "
+        "JAX; torch's transformers loads the same file."
+    )
+
+
+def _papers(content: CardContent) -> list[Paper]:
+    papers = [PAPERS[content.config.model_type], ALSO.get(content.origin.preset or "")]
+    return [paper for paper in papers if paper]
 
 
 def _usage(content: CardContent) -> str:
@@ -147,8 +176,8 @@ def _usage(content: CardContent) -> str:
         "`trust_remote_code=True` runs the Python files of this repository: read them first, or "
         "pin a `revision`. Where codax is installed and imported, leave it out.",
         _block(snippets.load(repo_id)),
-        f"`waveform` is a {what} array at {config.sampling_rate} Hz; `resample=True` takes any "
-        "rate (and needs soxr).",
+        f"`waveform` is a {what} array at {config.sampling_rate} Hz. For another rate give that, "
+        "and `resample=True` (which needs soxr).",
         _block(snippets.encode_and_decode(config)),
         "Long audio goes through in chunks, in the memory of one; codes and audio are those of "
         'the whole. (`decode_chunk_mode="overlap_average"` with `decode_overlap=0.1` lets '
@@ -187,7 +216,8 @@ def _bitrates(config: Any) -> str:
     )
 
 
-def _parity(agreement: Agreement | None) -> str:
+def _parity(content: CardContent) -> str:
+    agreement = content.agreement
     if agreement is None:
         return ""
     rows = [agreement] if agreement.original is None else [agreement, agreement.original]
@@ -198,7 +228,7 @@ def _parity(agreement: Agreement | None) -> str:
     ]
     return "\n".join(
         (
-            "## Agreement with the original",
+            f"## Agreement with {'the original' if content.origin.preset else 'torch'}",
             "",
             f"Measured on a sweep with noise, {agreement.frames} frames, when this repository was "
             "made: how many codes are equal; by how much the nearer of two codewords wins where "
@@ -215,11 +245,16 @@ def _parity(agreement: Agreement | None) -> str:
 def _quality(content: CardContent) -> str:
     parts = []
     if content.results:
-        lines = [
-            f"| {one.dataset_name} | {one.metric_config or ''} | "
-            f"{one.metric_name or one.metric_type} | {one.metric_value:g} |"
+        cells = [
+            (
+                one.dataset_name,
+                one.metric_config or "",
+                one.metric_name or one.metric_type,
+                f"{one.metric_value:g}",
+            )
             for one in content.results
         ]
+        lines = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in cells]
         header = ("| data | setting | metric | value |", "|---|---|---|---|")
         parts.append("\n".join((*header, *lines)))
     if content.picture:
@@ -227,13 +262,16 @@ def _quality(content: CardContent) -> str:
     return "\n\n".join(("## Quality", *parts)) if parts else ""
 
 
-def _speed(speed: Speed | None) -> str:
+def _speed(content: CardContent) -> str:
+    speed = content.speed
     if speed is None:
         return ""
+    segmented = getattr(content.config, "segmenting", None) is not None
+    how = "all segments at once" if segmented else "in one piece"
     return (
         "## Speed\n\n"
-        f"{speed.clip_s:g} s of audio with all codebooks, compiled, in one piece, on "
-        f"{speed.machine}: encoded in {speed.encode_s:.3g} s "
+        f"{speed.clip_s:g} s of audio with all codebooks, {how}, compiled before, decoding in "
+        f"{speed.dtype}, on {speed.machine}: encoded in {speed.encode_s:.3g} s "
         f"({speed.clip_s / speed.encode_s:.3g} times as fast as it plays), decoded in "
         f"{speed.decode_s:.3g} s ({speed.clip_s / speed.decode_s:.3g} times)."
     )
@@ -265,8 +303,10 @@ def _limits(content: CardContent) -> str:
 
 
 def _license(origin: Origin) -> str:
-    place = " in full in [LICENSE](LICENSE)" if origin.license_text else ""
-    text = f"The weights: {origin.license}{',' if place else ''}{place}."
+    name = origin.license_name or origin.license
+    text = f"The weights: {name}" + (
+        ", in full in [LICENSE](LICENSE)." if origin.license_text else "."
+    )
     if "-nc" in origin.license:
         text += " They are not for commercial use."
     return (
@@ -275,5 +315,6 @@ def _license(origin: Origin) -> str:
     )
 
 
-def _citation(config: Any) -> str:
-    return f"## Citation\n\n```bibtex\n{PAPERS[config.model_type][2].strip()}\n```"
+def _citation(content: CardContent) -> str:
+    entries = "\n\n".join(paper.bibtex for paper in _papers(content))
+    return f"## Citation\n\n```bibtex\n{entries}\n```"

@@ -19,15 +19,17 @@ CLIP_S = 10.0
 class Speed:
     """Medians of a few runs, compilation not counted.
 
-    clip_s: seconds of audio that were coded, all channels at once, in one piece
+    clip_s: seconds of audio that were coded, all channels at once and not in chunks
     encode_s, decode_s: seconds that it took
     machine: the device, its host, and jax's version
+    dtype: of the decoder's computation
     """
 
     clip_s: float
     encode_s: float
     decode_s: float
     machine: str
+    dtype: str = "float32"
 
 
 def synthetic_clip(sampling_rate: int, channels: int, seconds: float = CLIP_S) -> np.ndarray:
@@ -51,7 +53,7 @@ def reconstruct(model: Any, clip: np.ndarray) -> np.ndarray:
 
 
 def measure_speed(model: Any, repeats: int = 3) -> Speed:
-    """Time encoding and decoding of a clip with all codebooks, on the device of the parameters."""
+    """Time encoding and decoding of a clip with all codebooks."""
     config = model.config
     channels = config.audio_channels
     encode, decode = _coding(model, synthetic_clip(config.sampling_rate, channels))
@@ -61,6 +63,7 @@ def measure_speed(model: Any, repeats: int = 3) -> Speed:
         encode_s=_median_s(encode, repeats),
         decode_s=_median_s(lambda: decode(encoded), repeats),
         machine=machine(),
+        dtype=str(np.dtype(model.dtype)),
     )
 
 
@@ -79,19 +82,24 @@ def _coding(model: Any, clip: np.ndarray) -> tuple[Callable, Callable]:
     if config.model_type == "encodec":
         bandwidth = config.target_bandwidths[-1]
         return (
-            lambda: model.encode(clip[None], bandwidth=bandwidth),
+            lambda: model.encode(clip[None], bandwidth=bandwidth, chunk_length_s=0),
             lambda encoded: (
                 model.decode(
-                    encoded.audio_codes, encoded.audio_scales, num_samples=clip.shape[1]
+                    encoded.audio_codes,
+                    encoded.audio_scales,
+                    num_samples=clip.shape[1],
+                    chunk_length_s=0,
                 ).audio_values
             ),
         )
     whole_hops = -(-clip.shape[1] // config.hop_length) * config.hop_length
     padded = np.pad(clip, ((0, 0), (0, whole_hops - clip.shape[1])))[:, None]
     return (
-        lambda: model.encode(padded),
+        lambda: model.encode(padded, chunk_length_s=0),
         lambda encoded: (
-            model.decode(audio_codes=encoded.audio_codes, num_samples=clip.shape[1]).audio_values
+            model.decode(
+                audio_codes=encoded.audio_codes, num_samples=clip.shape[1], chunk_length_s=0
+            ).audio_values
         ),
     )
 

@@ -1,8 +1,8 @@
 """A repository of a model: written to a folder, and put on the Hub in one commit."""
 
 import contextlib
-import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,26 +11,21 @@ from typing import Any
 
 import requests
 from huggingface_hub import EvalResult, HfApi, constants
-from huggingface_hub.errors import (
-    HFValidationError,
-    LocalTokenNotFoundError,
-)
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import LocalTokenNotFoundError
 from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, logging
 
 from codax.conversion import RELEASED, Agreement, verify_against_torch
 from codax.conversion.checkpoints import originals_folder
 from codax.errors import CodaxError
 from codax.feature_extraction import EXTRACTORS
-from codax.files import atomic_path
-from codax.hub_saving import write_auto_map
+from codax.hub_saving import made_repository, write_auto_map
 from codax.modeling.weight_files import SAFETENSORS, WEIGHT_FILES
 
 from .card import PICTURE, CardContent, model_card
-from .measuring import Speed, measure_speed, reconstruct, synthetic_clip
-from .origins import Origin
-from .remote_code import auto_map, remote_code
-from .spectrograms import draw_spectrograms
+from .measuring import measure_speed, reconstruct, synthetic_clip
+from .origins import Origin, require_repo_id
+from .remote_code import ENTRIES, auto_map, remote_code
+from .spectrograms import draw_spectrograms, require_matplotlib
 
 logger = logging.get_logger(__name__)
 
@@ -43,48 +38,51 @@ def write_repository(
     origin: Origin,
     repo_id: str,
     *,
-    agreement: Agreement | None = None,
-    speed: Speed | None = None,
-    results: Sequence[EvalResult] = (),
+    measure: bool = True,
     clip: Any = None,
+    results: Sequence[EvalResult] = (),
     notes: str = "",
 ) -> Path:
-    """Write all files of a model's repository.
+    """Write all files of a model's repository, or none.
 
     config.json, preprocessor_config.json and model.safetensors, which codax and torch's
     transformers read; the code that transformers loads where codax is not installed; the weights'
     licence; and README.md, the card.
 
-    folder: is made; what it holds already is replaced, file by file
+    folder: is made; if it is there it must be empty
     model: a `FlaxDacModel` or `FlaxEncodecModel`
     repo_id: "owner/name", which the card's snippets load
-    agreement, speed, results, notes: what the card tells, see `CardContent`
-    clip: float32 [C, T], shown beside its reconstruction; none if it is None
+    measure: tell on the card the speed and the agreement with torch's model, and show what becomes
+        of a clip. Without torch agreement is not measured, which a warning tells.
+    clip: that clip, float32 [C, T] at the model's rate; a synthetic one by default
+    results, notes: what else the card tells, see `CardContent`
 
-    Returns the folder. Raises `CodaxError` for a `repo_id` that the Hub does not allow, and where
+    Returns the folder. Raises `CodaxError` for a `repo_id` that the Hub does not allow, a folder
+    that holds something, a model that disagrees with torch by more than rounding, and where
     matplotlib is missing for the picture.
     """
     require_repo_id(repo_id)
-    folder, config = Path(folder), model.config
-    model.save_pretrained(folder)
-    EXTRACTORS[config.model_type].from_config(config).save_pretrained(folder)
-    model_type = config.model_type
-    write_auto_map(folder / CONFIG_NAME, auto_map(model_type, "AutoConfig", "FlaxAutoModel"))
-    write_auto_map(folder / FEATURE_EXTRACTOR_NAME, auto_map(model_type, "AutoFeatureExtractor"))
-    if clip is not None:
-        decoded = reconstruct(model, clip)
-        with atomic_path(folder / PICTURE) as path:
-            draw_spectrograms(path, clip, decoded, config.sampling_rate)
-    content = CardContent(
-        repo_id, config, origin, agreement, speed, results, clip is not None, notes
-    )
-    texts = {**remote_code(model_type), constants.REPOCARD_NAME: str(model_card(content))}
-    if origin.license_text:
-        texts[LICENSE] = origin.license_text
-    for name, text in texts.items():
-        with atomic_path(folder / name) as path:
-            path.write_text(text, encoding="utf-8")
-    return folder
+    if measure:
+        require_matplotlib()
+    with _whole_folder(Path(folder)) as unfinished:
+        _write_model(unfinished, model)
+        measured = _measured(unfinished, model, origin, clip) if measure else {}
+        content = CardContent(
+            repo_id=repo_id,
+            config=model.config,
+            origin=origin,
+            results=results,
+            notes=notes,
+            picture=measure,
+            **measured,
+        )
+        model_type = model.config.model_type
+        texts = {**remote_code(model_type), constants.REPOCARD_NAME: str(model_card(content))}
+        if origin.license_text:
+            texts[LICENSE] = origin.license_text
+        for name, text in texts.items():
+            (unfinished / name).write_text(text, encoding="utf-8")
+    return Path(folder)
 
 
 def upload_repository(
@@ -98,7 +96,8 @@ def upload_repository(
 ) -> str:
     """Put a folder that `write_repository` wrote on the Hub, in one commit.
 
-    The repository is made if it is not there, and so is a branch `revision`. Its other files stay,
+    The repository is made if it is not there, and so is a branch `revision`. What an earlier
+    publication left that this one does not have (licence, picture, code) goes; other files stay,
     but weights that other programs would prefer are told in a warning.
 
     Returns the address of the commit. Raises `CodaxError`, in one line, where the Hub cannot be
@@ -107,16 +106,15 @@ def upload_repository(
     require_repo_id(repo_id)
     api = HfApi(token=token)
     with _in_one_line(repo_id):
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if revision is not None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        made_repository(api, repo_id, private, revision)
+        _tell_of_other_weights(api.list_repo_files(repo_id, revision=revision), repo_id)
         commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=Path(folder),
             revision=revision,
             commit_message=commit_message or "Publish the model, its code and its card",
+            delete_patterns=[LICENSE, PICTURE, *_all_code()],
         )
-        _tell_of_other_weights(api.list_repo_files(repo_id, revision=revision), repo_id)
     return commit.commit_url
 
 
@@ -134,32 +132,9 @@ def publish(
 
     Returns the address of the commit.
     """
-    with TemporaryDirectory() as folder:
-        write_repository(folder, model, origin, repo_id, **card)
+    with TemporaryDirectory() as parent:
+        folder = write_repository(Path(parent, "repository"), model, origin, repo_id, **card)
         return upload_repository(folder, repo_id, private=private, revision=revision, token=token)
-
-
-def measurements(model: Any, source: str, origin: Origin, clip: Any = None) -> dict[str, Any]:
-    """What `write_repository` tells of a model that was measured: agreement, speed and a clip.
-
-    source: the folder or Hub repository that the model was loaded from, which torch loads as well;
-        without torch agreement is not measured, which a warning tells
-    clip: float32 [C, T] at the model's rate, to be shown; a synthetic one by default
-
-    A released DAC model is also compared with descript's package, where that and the original
-    weights are at hand.
-    """
-    config = model.config
-    if clip is None:
-        clip = synthetic_clip(config.sampling_rate, config.audio_channels)
-    measured = {"clip": clip, "speed": measure_speed(model)}
-    if find_spec("torch") is None:
-        logger.warning("torch is not installed: agreement with the original is not measured")
-        return measured
-    original = originals_folder() / RELEASED[origin.preset].file_name if origin.preset else None
-    is_there = config.model_type == "dac" and original is not None and original.exists()
-    agreement = verify_against_torch(source, original=original if is_there else None)
-    return {**measured, "agreement": agreement}
 
 
 def require_access(token: str | bool | None = None) -> None:
@@ -168,36 +143,59 @@ def require_access(token: str | bool | None = None) -> None:
         HfApi(token=token).whoami()
 
 
-def require_repo_id(repo_id: str) -> None:
-    """Raise `CodaxError` unless it is an "owner/name" that the Hub allows."""
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise CodaxError(f"repo_id {repo_id!r}: {error}") from error
-    if "/" not in repo_id:
-        raise CodaxError(f"repo_id {repo_id!r}: must be 'owner/name'")
+@contextlib.contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder`, which it becomes on success."""
+    require_no_files(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".codax-") as parent:
+        unfinished = Path(parent, folder.name)
+        unfinished.mkdir()
+        yield unfinished
+        if folder.exists():
+            folder.rmdir()
+        shutil.move(unfinished, folder)
 
 
-def read_results(path: str | os.PathLike) -> list[EvalResult]:
-    """Read the results of an evaluation: a JSON list of `EvalResult`s' fields.
+def require_no_files(folder: Path) -> None:
+    """Raise `CodaxError` unless a folder is empty, or not there."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CodaxError(f"{folder}: exists already, and is no empty folder")
 
-    `dataset_type`, `dataset_name`, `metric_type` and `metric_value` are required, and
-    `metric_config` may tell the setting, such as "6 kbps". Raises `CodaxError` for anything else.
-    """
-    try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
-        results = [EvalResult(**{"task_type": "audio-to-audio", **entry}) for entry in entries]
-    except (ValueError, TypeError) as error:
-        raise CodaxError(
-            f"{path}: not a JSON list of results with dataset_type, dataset_name, metric_type and "
-            f"metric_value ({error})"
-        ) from error
-    for result in results:
-        if isinstance(result.metric_value, bool) or not isinstance(
-            result.metric_value, int | float
-        ):
-            raise CodaxError(f"{path}: metric_value {result.metric_value!r} is no number")
-    return results
+
+def _write_model(folder: Path, model: Any) -> None:
+    model_type = model.config.model_type
+    model.save_pretrained(folder)
+    EXTRACTORS[model_type].from_config(model.config).save_pretrained(folder)
+    write_auto_map(folder / CONFIG_NAME, auto_map(model_type, "AutoConfig", "FlaxAutoModel"))
+    write_auto_map(folder / FEATURE_EXTRACTOR_NAME, auto_map(model_type, "AutoFeatureExtractor"))
+
+
+def _measured(folder: Path, model: Any, origin: Origin, clip: Any) -> dict[str, Any]:
+    """Fields of `CardContent`; draws the picture."""
+    config = model.config
+    if clip is None:
+        clip = synthetic_clip(config.sampling_rate, config.audio_channels)
+    draw_spectrograms(folder / PICTURE, clip, reconstruct(model, clip), config.sampling_rate)
+    return {"speed": measure_speed(model), "agreement": _agreement(folder, model, origin)}
+
+
+def _agreement(folder: Path, model: Any, origin: Origin) -> Agreement | None:
+    """With torch's model, and of released DAC weights with descript's, if those are at hand."""
+    if find_spec("torch") is None:
+        logger.warning("torch is not installed: agreement with its model is not measured")
+        return None
+    original = originals_folder() / RELEASED[origin.preset].file_name if origin.preset else None
+    is_there = model.config.model_type == "dac" and original is not None and original.exists()
+    agreement = verify_against_torch(folder, original=original if is_there else None)
+    if not agreement.holds:
+        told = ", ".join(str(agreement).splitlines())
+        raise CodaxError(f"the model disagrees with torch by more than rounding: {told}")
+    return agreement
+
+
+def _all_code() -> list[str]:
+    return sorted({name for model_type in ENTRIES for name in remote_code(model_type)})
 
 
 @contextlib.contextmanager
@@ -209,12 +207,13 @@ def _in_one_line(what: str) -> Iterator[None]:
         raise CodaxError(f"{what}: no token is saved here: `hf auth login` first") from error
     except requests.HTTPError as error:
         raise CodaxError(f"{what}: {_reason(error)}") from error
-    except RuntimeError as error:  # of an upload, with the reason behind it
-        raise CodaxError(f"{what}: {error} ({_one_line(error.__cause__)})") from error
     except (requests.RequestException, ConnectionError) as error:
         raise CodaxError(
             f"{what}: cannot be reached ({type(error).__name__}); nothing was published"
         ) from error
+    except (RuntimeError, ValueError) as error:  # of an upload, or of what the Hub says of the card
+        reason = f" ({_one_line(error.__cause__)})" if error.__cause__ else ""
+        raise CodaxError(f"{what}: {_one_line(error)}{reason}") from error
 
 
 def _reason(error: requests.HTTPError) -> str:
@@ -224,10 +223,10 @@ def _reason(error: requests.HTTPError) -> str:
             f"the Hub refuses ({status}): `hf auth login` with a token that may write to "
             "this repository"
         )
-    return _one_line(error)
+    return f"the Hub answers {status}: {_one_line(error)}"
 
 
-def _one_line(error: BaseException | None) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 

@@ -9,9 +9,11 @@ needs, directly or not. Source: transformers 4.57, dynamic_module_utils.py.
 
 import ast
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import codax
@@ -45,7 +47,7 @@ def auto_map(model_type: str, *auto_classes: str) -> dict[str, str]:
 
 
 @cache
-def remote_code(model_type: str) -> dict[str, str]:
+def remote_code(model_type: str) -> Mapping[str, str]:
     """File names and texts that load and run a model of this type, "dac" or "encodec".
 
     They need transformers with Flax, jax, flax, and soxr where audio is to be resampled.
@@ -57,7 +59,7 @@ def remote_code(model_type: str) -> dict[str, str]:
     for name, text in texts.items():
         others = sorted(needed[name] - {name}) if name in needed else None
         files[f"{name}.py"] = _with_header(text, others)
-    return files
+    return MappingProxyType(files)
 
 
 def _collect(name: str, texts: dict[str, str]) -> set[str]:

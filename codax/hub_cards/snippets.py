@@ -48,8 +48,8 @@ clips = Dataset.from_dict({{"path": sorted(glob("clips/*.wav"))}})
 def encode(example):
     samples, rate = soundfile.read(example["path"], dtype="float32", always_2d=True)
     inputs = extractor({clip}, sampling_rate=rate, resample=True, return_tensors="np")
-    codes = model.encode({arguments}).audio_codes
-    return {{"codes": np.asarray(codes).astype(np.int16)}}
+    encoded = model.encode({arguments})
+    return {{{columns}}}
 
 
 coded = clips.map(encode)
@@ -114,11 +114,15 @@ def dataset_map(config: Any) -> str:
     is_stereo = config.audio_channels > 1
     facts = _facts(config)
     arguments = 'inputs["input_values"]'
+    columns = '"codes": np.asarray(encoded.audio_codes)'
+    if facts.get("scaled"):
+        columns += ', "scales": np.asarray(encoded.audio_scales)'
     if config.model_type == "encodec":
         arguments += ', inputs["padding_mask"], bandwidth={bandwidth:g}'.format(**facts)
     return _DATASETS.format(
-        clip="samples.T" if is_stereo else "samples.mean(axis=1)",
+        clip="samples.T, mix_channels=True" if is_stereo else "samples.mean(axis=1)",
         arguments=arguments,
+        columns=columns,
     )
 
 
@@ -136,4 +140,4 @@ def _facts(config: Any) -> dict[str, Any]:
     facts = {"rate": config.sampling_rate}
     if config.model_type == "dac":
         return {**facts, "levels": config.n_codebooks}
-    return {**facts, "bandwidth": config.target_bandwidths[-1]}
+    return {**facts, "bandwidth": config.target_bandwidths[-1], "scaled": config.normalize}

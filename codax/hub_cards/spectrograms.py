@@ -1,6 +1,7 @@
 """A picture of what a codec does to a clip."""
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -16,16 +17,14 @@ def draw_spectrograms(
 
     Raises `CodaxError` where matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise CodaxError("a picture needs matplotlib: pip install matplotlib") from error
-    figure = Figure(figsize=(9, 5), dpi=100, layout="constrained")
+    figure = require_matplotlib()(figsize=(9, 5), dpi=100, layout="constrained")
     panels = figure.subplots(2, 1, sharex=True, sharey=True)
+    noise = np.random.default_rng(0)  # far below what is shown: silence has no logarithm
     clips = {"original": original, "decoded": decoded}
     for panel, (name, clip) in zip(panels, clips.items(), strict=True):
-        samples = clip.mean(axis=0) + 10 ** (_FLOOR_DB / 20) * np.finfo(np.float32).eps
-        size = min(1024, len(samples))
+        samples = np.pad(clip.mean(axis=0), (0, max(2 - clip.shape[1], 0)))
+        samples = samples + 10 ** (_FLOOR_DB / 20) * noise.standard_normal(len(samples))
+        size = min(1024, len(samples) // 2)
         _, _, _, image = panel.specgram(
             samples, NFFT=size, noverlap=size // 2, Fs=sampling_rate, vmin=_FLOOR_DB, vmax=-30
         )
@@ -33,3 +32,12 @@ def draw_spectrograms(
     panels[1].set_xlabel("seconds")
     figure.colorbar(image, ax=panels, label="dB")
     figure.savefig(path)
+
+
+def require_matplotlib() -> Any:
+    """matplotlib's class `Figure`; `CodaxError` where it is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise CodaxError("the card's picture needs matplotlib: pip install matplotlib") from error
+    return Figure

@@ -282,7 +282,9 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         push_to_hub: bool = False,
         token: str | bool | None = None,
         safe_serialization: bool = True,
-        **kwargs,
+        repo_id: str | None = None,
+        max_shard_size: int | str | None = None,  # noqa: ARG002
+        **push_options,
     ) -> None:
         """Write config.json and model.safetensors, which torch's transformers and codax both read.
 
@@ -294,6 +296,8 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         """
         if not safe_serialization:
             raise ValueError("safe_serialization=False: codax writes weights as safetensors only")
+        if push_options and not push_to_hub:
+            raise TypeError(f"save_pretrained() does not take {', '.join(push_options)}")
         tree = self.params if params is None else params
         state = params_to_torch(self.weight_rules(self.config), tree)
         folder = Path(save_directory)
@@ -308,8 +312,7 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         logger.info(f"Model saved in {folder}")
 
         if push_to_hub:
-            repo_id = kwargs.pop("repo_id", folder.name)
-            self.push_to_hub(repo_id, token=token, params=params, **kwargs)
+            self.push_to_hub(repo_id or folder.name, token=token, params=params, **push_options)
 
     def _save_code(self, folder: Path) -> None:
         """Write the code that this class came as, if it did, and let config.json name it."""

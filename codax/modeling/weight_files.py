@@ -138,7 +138,7 @@ def _in_folder(folder: Path, name: str) -> str | None:
 
 
 def _names_beside(path: str) -> set[str]:
-    return set(os.listdir(os.path.dirname(path)))
+    return set(os.listdir(os.path.dirname(path) or os.curdir))
 
 
 def tell_of_others(place: str, chosen: str, names: Collection[str]) -> None:

@@ -29,6 +29,12 @@ def test_a_cached_hub_model_works_without_network_as_does_python_m(tiny_folder):
     finish(process).assert_succeeded("song.wav -> song.dac")
 
 
+def test_a_model_may_be_the_current_folder(codax, tiny_folder, monkeypatch, tmp_path):
+    song = write_audio(tmp_path / "song.wav")
+    monkeypatch.chdir(tiny_folder)
+    codax("encode", song, "--model", ".", "-o", tmp_path / "out.dac").assert_succeeded()
+
+
 def test_a_preset_name_stands_for_its_converted_folder(codax, tiny_folder, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", "home")
     shutil.copytree(tiny_folder, "home/codax/models/dac_44khz_16kbps")

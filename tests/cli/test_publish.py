@@ -1,12 +1,15 @@
 """`codax publish`: what it writes and uploads, and what it refuses before it does anything."""
 
+import importlib.util
 import json
+import math
 import shutil
 import sys
 
 import pytest
 from huggingface_hub import ModelCard
 
+from codax.conversion import Agreement
 from tests.hub.faults import BreakOff, Refuse
 from tests.tiny_encodec import noise
 
@@ -58,7 +61,7 @@ def test_a_dry_run_writes_the_same_and_asks_the_hub_nothing(publish, hub):
 
 def test_a_dry_run_into_a_folder_with_files_is_refused(publish):
     write_audio("out/song.wav")
-    publish("--dry-run", "out").assert_failed("--dry-run out", "no empty folder")
+    publish("--dry-run", "out").assert_failed("out", "no empty folder")
     assert files_below("out") == ["song.wav"]
 
 
@@ -118,7 +121,15 @@ REFUSED = {
     "an unknown preset": (("--preset", "dac_8khz"), (), ("dac_8khz", "dac_44khz")),
     "a preset of another architecture": (("--preset", "dac_44khz"), (), ("not dac_44khz",)),
     "results that are none": (("--results", "bad.json"), WHOSE, ("bad.json", "metric_value")),
-    "a result that is no number": (("--results", "nan.json"), WHOSE, ("nan.json", "'high'")),
+    "a result that is no number": (("--results", "text.json"), WHOSE, ("text.json", "'high'")),
+    "a result that is NaN": (("--results", "nan.json"), WHOSE, ("nan.json", "nan", "finite")),
+    "a result beyond floats": (("--results", "huge.json"), WHOSE, ("huge.json", "too large")),
+    "results nested too deeply": (("--results", "deep.json"), WHOSE, ("deep.json",)),
+    "a name of two lines": (("--results", "lines.json"), WHOSE, ("lines.json", "metric_name")),
+    "notes that are no text": (("--notes", "binary"), WHOSE, ("--notes binary",)),
+    "a licence that is no text": (("--license-file", "binary"), WHOSE, ("--license-file binary",)),
+    "a licence unknown to the Hub": ((), ("--license", "mine"), ("'mine'",)),
+    "a base model that is none": (("--base-model", "dac"), WHOSE, ("'dac'",)),
     "notes that are not there": (("--notes", "absent.md"), WHOSE, ("absent.md",)),
 }
 
@@ -127,9 +138,16 @@ REFUSED = {
 def test_bad_arguments_are_told_before_anything_is_uploaded(publish, hub, case):
     with open("bad.json", "w") as file:
         file.write('[{"dataset_type": "x"}]')
-    result = {"dataset_type": "x", "dataset_name": "x", "metric_type": "x", "metric_value": "high"}
-    with open("nan.json", "w") as file:
-        json.dump([result], file)
+    result = {"dataset_type": "x", "dataset_name": "x", "metric_type": "x"}
+    for name, value in (("text.json", "high"), ("nan.json", math.nan), ("huge.json", 10**400)):
+        with open(name, "w") as file:
+            json.dump([result | {"metric_value": value}], file)
+    with open("deep.json", "w") as file:
+        file.write("[" * 100_000)
+    with open("lines.json", "w") as file:
+        json.dump([result | {"metric_value": 1, "metric_name": "a\n# b"}], file)
+    with open("binary", "wb") as file:
+        file.write(b"\xff\xfe")
     options, whose, words = REFUSED[case]
     publish(*options, whose=whose).assert_failed(*words)
     assert hub.repositories == {}
@@ -149,12 +167,41 @@ def test_audio_that_is_none_is_told_by_its_name(codax, tiny_folder):
     codax("publish", tiny_folder, *arguments).assert_failed("song.wav")
 
 
-def test_without_matplotlib_or_torch_the_card_has_what_could_be_measured(
-    codax, tiny_folder, monkeypatch
-):
+def test_without_matplotlib_nothing_is_written(codax, tiny_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     arguments = ("--repo-id", REPO_ID, *WHOSE, "--dry-run", "out")
     codax("publish", tiny_folder, *arguments).assert_failed("pip install matplotlib")
+    assert files_below() == []
+
+
+def test_without_torch_agreement_is_not_told(codax, tiny_folder, monkeypatch, caplog):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "codax.hub_cards.publishing.find_spec",
+        lambda name: None if name == "torch" else find_spec(name),
+    )
+    arguments = ("--repo-id", REPO_ID, *WHOSE, "--dry-run", "out")
+    codax("publish", tiny_folder, *arguments).assert_succeeded("out")
+    assert "torch is not installed" in caplog.text
+    text = ModelCard.load("out/README.md").text
+    assert "times as fast as it plays" in text
+    assert "## Agreement" not in text
+
+
+def test_a_model_that_disagrees_with_torch_is_not_published(codax, tiny_folder, monkeypatch):
+    worse = Agreement("transformers.DacModel", 1, 9, 0, 0.5, 0.5)
+    monkeypatch.setattr("codax.hub_cards.publishing.verify_against_torch", lambda *_, **__: worse)
+    arguments = ("--repo-id", REPO_ID, *WHOSE, "--dry-run", "out")
+    codax("publish", tiny_folder, *arguments).assert_failed("disagrees with torch")
+    assert files_below() == []
+
+
+def test_a_folder_named_like_a_released_model_is_not_taken_for_it(codax, tiny_folder):
+    shutil.copytree(tiny_folder, "dac_44khz")
+    arguments = ("--repo-id", REPO_ID, "--no-measurements", "--dry-run", "out")
+    codax("publish", "dac_44khz", *arguments).assert_failed("whose weights these are")
+    codax("publish", "dac_44khz", *arguments, *WHOSE).assert_succeeded()
+    assert "Descript" not in ModelCard.load("out/README.md").text
 
 
 # --- the Hub says no -----------------------------------------------------------------------------
@@ -206,6 +253,22 @@ def test_a_busy_hub_is_asked_again(publish, hub):
 def test_offline_is_told(tiny_folder):
     arguments = ("publish", tiny_folder, "--repo-id", REPO_ID, *WHOSE, "--no-measurements")
     finish(start(*arguments, HF_HUB_OFFLINE="1")).assert_failed("cannot be reached")
+
+
+def test_what_an_earlier_publication_left_goes(publish, hub):
+    publish("--license-file", _written("licence.txt", "Mine.")).assert_succeeded()
+    hub.repositories[REPO_ID].commit({"mine.py": b"", "layers.py": b"old"}, title="by hand")
+    publish().assert_succeeded()
+    files = hub.repositories[REPO_ID].files()
+    assert "LICENSE" not in files
+    assert files["mine.py"] == b""
+    assert files["layers.py"] != b"old"
+
+
+def _written(name, text):
+    with open(name, "w") as file:
+        file.write(text)
+    return name
 
 
 def test_other_weights_in_the_repository_are_told(publish, hub, caplog):

@@ -95,7 +95,7 @@ def _publish(name, source, folder):
 
     model = model_class_of(source).from_pretrained(source)
     repo_id = f"owner/tiny-{name}"
-    write_repository(folder, model, ORIGIN, repo_id)
+    write_repository(folder, model, ORIGIN, repo_id, measure=False)
     channels = model.config.audio_channels
     clip = noise(channels, NUM_SAMPLES)
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)

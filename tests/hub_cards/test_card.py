@@ -10,7 +10,9 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from codax.configuration import preset_config
 from codax.conversion import RELEASED, Agreement
+from codax.errors import CodaxError
 from codax.hub_cards import CardContent, Origin, Speed, model_card, released_origin
+from codax.hub_cards.origins import known_licenses
 
 # The Hub's specification of a card's metadata: hub-docs, modelcard.md.
 FIELDS = {
@@ -27,7 +29,6 @@ FIELDS = {
     "tags": list,
 }
 RELATIONS = {"adapter", "finetune", "merge", "quantized"}
-LICENSES = {"mit", "cc-by-nc-4.0"}  # those among hub-docs, repositories-licenses.md, that we use
 REPO_ID = "owner/my-codec"
 REPO_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -84,7 +85,7 @@ def test_metadata_follow_the_hubs_specification(card):
     fields = header(card)
     for name, value in fields.items():
         assert isinstance(value, FIELDS[name]), name
-    assert fields["license"] in LICENSES
+    assert fields["license"] in known_licenses()
     assert fields["library_name"] == "transformers"
     assert fields["pipeline_tag"] == "audio-to-audio"
     assert {"jax", "flax"} < set(fields["tags"])
@@ -138,7 +139,8 @@ def test_a_fine_tuned_model_says_of_what():
 def test_a_new_model_claims_no_other():
     card = model_card(NEW)
     assert "base_model" not in header(card)
-    assert "The weights are those" not in card.text
+    assert "unchanged" not in card.text
+    assert "## Agreement with the original" not in card.text
     assert "LICENSE](LICENSE)" not in card.text
 
 
@@ -182,3 +184,49 @@ def test_bitrates_are_those_of_the_codes(preset):
 def test_notes_are_part_of_the_card():
     notes = "## Training\n\nOn birds, for a week."
     assert notes in model_card(content(notes=f"\n{notes}\n")).text
+
+
+def test_musicgens_codec_cites_musicgen():
+    text = model_card(content("encodec_32khz")).text
+    assert "arxiv.org/abs/2306.05284" in text
+    assert "copet2023simple" in text
+    assert "MusicGen" not in model_card(content("encodec_24khz")).text
+
+
+def test_weights_without_a_hub_twin_name_where_they_come_from():
+    card = model_card(content("dac_44khz_16kbps"))
+    assert f"[dac_44khz_16kbps]({RELEASED['dac_44khz_16kbps'].url}), unchanged" in card.text
+
+
+def test_an_own_licence_has_a_name_and_a_text():
+    origin = Origin("other", "Do as you like.", "my-licence-1.0")
+    fields = header(model_card(content(origin=origin)))
+    assert (fields["license"], fields["license_name"]) == ("other", "my-licence-1.0")
+    assert fields["license_link"] == "LICENSE"
+
+
+BAD_ORIGINS = {
+    "a licence that the Hub does not know": (("nonsense",), "nonsense"),
+    "none": (("",), "licence ''"),
+    "an own licence without a name": (("other", "text"), "takes a name"),
+    "an own licence without its text": (("other", None, "mine"), "needs its text"),
+    "a name for a known one": (("mit", "text", "mine"), "takes a name"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ORIGINS)
+def test_licences_are_those_of_the_hub(case):
+    arguments, reason = BAD_ORIGINS[case]
+    with pytest.raises(CodaxError, match=reason):
+        Origin(*arguments)
+
+
+@pytest.mark.parametrize("base_model", ["", "not a repo", "http://x/y", "dac"])
+def test_a_base_model_is_a_repository(base_model):
+    with pytest.raises(CodaxError, match="repository"):
+        Origin("mit", base_model=base_model)
+
+
+def test_bars_in_names_do_not_break_the_table():
+    result = replace(RESULTS[0], dataset_name="a|b")
+    assert "| a&#124;b | 6 kbps |" in model_card(content(results=[result])).text

@@ -9,6 +9,8 @@ from transformers import AutoFeatureExtractor, FlaxAutoModel
 
 from codax.hub_cards import publish
 from codax.modeling import FlaxDacModel
+from tests.hub.faults import Refuse
+from tests.hub.server import TOKEN
 
 from .conftest import ORIGIN
 
@@ -59,7 +61,7 @@ def test_tags_without_a_card_make_no_empty_words(dac, hub):
 
 
 def test_a_published_repository_keeps_its_card_and_its_code(dac, extractor, hub):
-    publish(dac.model, ORIGIN, dac.repo_id)
+    publish(dac.model, ORIGIN, dac.repo_id, measure=False)
     repository = hub.repositories[dac.repo_id]
     before = repository.files()
     changed = FlaxDacModel(dac.model.config, seed=7)
@@ -116,3 +118,56 @@ def test_other_weight_formats_are_refused_before_anything_is_made(dac, hub):
     with pytest.raises(ValueError, match="safe_serialization=False"):
         dac.model.push_to_hub(dac.repo_id, safe_serialization=False)
     assert dac.repo_id not in hub.repositories
+
+
+# --- the Hub stumbles, or holds something else ---------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("name", ["README.md", "config.json"])
+def test_what_cannot_be_read_is_not_taken_for_absent(dac, hub, name, status):
+    publish(dac.model, ORIGIN, dac.repo_id, measure=False)
+    before = hub.repositories[dac.repo_id].files()
+    hub.fail(f"* */{name}", Refuse(status), times=100)
+    with pytest.raises(OSError):
+        dac.model.push_to_hub(dac.repo_id, tags=["more"])
+    assert hub.repositories[dac.repo_id].files() == before
+
+
+def test_a_card_that_was_changed_since_it_was_cached_is_read_anew(dac, hub):
+    hub.create(dac.repo_id, {"README.md": CARD.encode()})
+    dac.model.push_to_hub(dac.repo_id, tags=["more"])
+    newer = CARD.replace("somebody wrote", "somebody has changed")
+    hub.repositories[dac.repo_id].commit({"README.md": newer.encode()}, title="change")
+    dac.model.push_to_hub(dac.repo_id, tags=["again"])
+    assert "somebody has changed" in hub.repositories[dac.repo_id].files()["README.md"].decode()
+
+
+def test_the_code_of_another_family_is_not_kept(dac, published_as, hub):
+    publish(published_as("encodec-24khz").model, ORIGIN, dac.repo_id, measure=False)
+    dac.model.push_to_hub(dac.repo_id)
+    fields = json.loads(hub.repositories[dac.repo_id].files()["config.json"])
+    assert fields["model_type"] == "dac"
+    assert "auto_map" not in fields
+
+
+def test_a_single_tag_is_one_tag(dac, hub):
+    hub.create(dac.repo_id, {"README.md": b"---\ntags: audio\n---\n"})
+    dac.model.push_to_hub(dac.repo_id, tags=["more"])
+    card = ModelCard(hub.repositories[dac.repo_id].files()["README.md"].decode())
+    assert card.data.tags == ["audio", "more"]
+
+
+def test_arguments_that_do_not_exist_are_refused(dac, extractor, hub, tmp_path):
+    for part in (dac.model, extractor):
+        with pytest.raises(TypeError, match="privat"):
+            part.push_to_hub("owner/typo", privat=True)
+        with pytest.raises(TypeError, match="privat"):
+            part.save_pretrained(tmp_path, privat=True)
+    assert hub.repositories == {}
+
+
+def test_the_older_name_of_token_is_taken(dac, hub, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    dac.model.push_to_hub(dac.repo_id, use_auth_token=TOKEN)
+    assert dac.repo_id in hub.repositories

@@ -25,7 +25,7 @@ AS_IN_TORCH = {"dac": {}, "encodec": {"segmentation": "transformers"}}
 @pytest.fixture
 def on_hub(published, hub):
     """`published`, in a repository."""
-    publish(published.model, ORIGIN, published.repo_id)
+    publish(published.model, ORIGIN, published.repo_id, measure=False)
     return published
 
 

@@ -19,13 +19,32 @@ ROOT = Path(__file__).parents[2]
 BEGINNING = """
 import numpy as np
 waveform = np.load("waveform.npy")
+bandwidth = {bandwidth}
+"""
+# Long audio in chunks gives what it gives as a whole.
+CODING_AGAIN = """
+if model.config.model_type == "dac":
+    again = model.encode(inputs.input_values).audio_codes
+else:
+    again = model.encode(inputs.input_values, inputs.padding_mask, bandwidth=bandwidth).audio_codes
+assert np.array_equal(again, codes)
+"""
+# A row of the data set has all that decoding takes.
+DECODING = """
+row = {name: np.array(column) for name, column in coded[0].items() if name != "path"}
+if model.config.model_type == "dac":
+    decoded = model.decode(audio_codes=row["codes"].astype(np.int32))
+else:
+    scales = row["scales"].astype(np.float32) if "scales" in row else None
+    decoded = model.decode(row["codes"].astype(np.int32), scales)
+assert abs(decoded.audio_values).max() > 0.01
 """
 # Checked behind each of the snippets.
 ENDINGS = (
     "assert model.config and extractor.sampling_rate",
     "assert codes.dtype == 'int32' and audio.shape[-1] >= waveform.shape[-1] - 10",
-    "assert model.config.decode_chunk_mode == 'exact'",
-    "assert len(coded) == 2 and np.array(coded[0]['codes']).ndim >= 3",
+    "assert model.config.decode_chunk_mode == 'exact'\n" + CODING_AGAIN,
+    "assert len(coded) == 2\n" + DECODING,
     "assert codes is not None and audio.shape[-1] >= waveform.shape[-1] - 10",
     "assert codec.config.sampling_rate == extractor.sampling_rate",
 )
@@ -49,7 +68,7 @@ def reader(published, hub, tmp_path):
     """The folder of somebody who reads the card."""
     if reason := peers.missing_transformers():
         pytest.skip(reason)
-    publish(published.model, ORIGIN, published.repo_id)
+    publish(published.model, ORIGIN, published.repo_id, measure=False)
     channels = len(published.clip)
     clip = 0.1 * np.random.default_rng(0).standard_normal((channels, 3 * published.rate))
     clip = clip.astype(np.float32)
@@ -64,9 +83,10 @@ def reader(published, hub, tmp_path):
 def test_the_snippets_of_a_card_run(published, reader, hub):
     card = hub.repositories[published.repo_id].files()["README.md"].decode()
     snippets = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    bandwidth = getattr(published.model.config, "target_bandwidths", [None])[-1]
     parts = [part for pair in zip(snippets, ENDINGS, strict=True) for part in pair]
     finished = subprocess.run(
-        [sys.executable, "-c", "\n".join([BEGINNING, *parts])],
+        [sys.executable, "-c", "\n".join([BEGINNING.format(bandwidth=bandwidth), *parts])],
         cwd=reader,
         capture_output=True,
         text=True,
