@@ -8,6 +8,7 @@ import numpy as np
 from codax.errors import CodaxError
 
 _FLOOR_DB = -100.0
+_SHORTEST = 6  # samples: windows of half as many are not all zeros
 
 
 def draw_spectrograms(
@@ -22,7 +23,7 @@ def draw_spectrograms(
     noise = np.random.default_rng(0)  # far below what is shown: silence has no logarithm
     clips = {"original": original, "decoded": decoded}
     for panel, (name, clip) in zip(panels, clips.items(), strict=True):
-        samples = np.pad(clip.mean(axis=0), (0, max(2 - clip.shape[1], 0)))
+        samples = np.pad(clip.mean(axis=0), (0, max(_SHORTEST - clip.shape[1], 0)))
         samples = samples + 10 ** (_FLOOR_DB / 20) * noise.standard_normal(len(samples))
         size = min(1024, len(samples) // 2)
         _, _, _, image = panel.specgram(
