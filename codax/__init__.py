@@ -68,8 +68,8 @@ register_feature_extractors()
 def __getattr__(name: str):
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name == "conversion":
-        return importlib.import_module("codax.conversion")
+    if name in ("conversion", "hub_cards"):
+        return importlib.import_module(f"codax.{name}")
     raise AttributeError(f"module 'codax' has no attribute {name!r}")
 
 
