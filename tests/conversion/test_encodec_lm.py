@@ -63,7 +63,11 @@ def publish(monkeypatch):
         name = model.replace("encodec_", "encodec_lm_")
         prefix = hashlib.sha256(content).hexdigest()[:8]
         entry = dataclasses.replace(
-            LANGUAGE_MODELS[name], url=url, file_name=f"{name}-{prefix}.th", sha256_prefix=prefix
+            LANGUAGE_MODELS[name],
+            url=url,
+            file_name=f"{name}-{prefix}.th",
+            sha256_prefix=prefix,
+            size_mb=None,
         )
         monkeypatch.setitem(LANGUAGE_MODELS, name, entry)
         return entry.file_name
