@@ -28,6 +28,7 @@ from .conv_geometry import (
     delay,
     output_length,
     receptive_field,
+    total_stride,
 )
 
 logger = logging.get_logger(__name__)
@@ -249,6 +250,17 @@ class DacArchitecture:
     @property
     def decoder_convs(self) -> tuple[Conv, ...]:
         return convolutions(self.decoder)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples a frame."""
+        return total_stride(self.encoder_convs)
+
+    def decoded_length(self, num_frames):
+        """See `DacConfig.decoded_length`; of an array of counts, too, which may be traced."""
+        for conv in self.decoder_convs:
+            num_frames = conv.output_length(num_frames)
+        return num_frames
 
 
 def _encoder_layers(config: DacConfig) -> tuple[Layer, ...]:

@@ -29,7 +29,7 @@ def pad_for(conv: Conv, hidden, lengths=None):
             return _pad(hidden, left, right)
         return _reflect(hidden, left, right)
     if conv.pad_mode == "zeros":
-        longest_right = right + conv.stride - 1
+        longest_right = right + (conv.stride - 1 if conv.completes_stride else 0)
         return _pad(without_rest(hidden, lengths), left, longest_right)
     return _reflect_each(hidden, lengths, conv)
 

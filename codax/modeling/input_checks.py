@@ -70,6 +70,22 @@ def checked_counts(name: str, counts: Any, batch: int) -> np.ndarray:
     return given
 
 
+def checked_frames(num_frames: Any, shape: tuple[int, ...], size: int) -> Any:
+    """Integers of this shape from 0 to `size`, unless they are traced; `ValueError` otherwise."""
+    is_traced = isinstance(num_frames, Tracer)
+    frames = num_frames if is_traced else np.asarray(num_frames)
+    if frames.shape != shape or not jnp.issubdtype(frames.dtype, jnp.integer):
+        raise ValueError(
+            f"num_frames has shape {frames.shape} and dtype {frames.dtype}; expected integers "
+            f"{shape}"
+        )
+    if not is_traced and not ((frames >= 0) & (frames <= size)).all():
+        raise ValueError(
+            f"num_frames reach from {frames.min()} to {frames.max()}; expected 0 to {size}"
+        )
+    return frames
+
+
 def lengths_of_mask(padding_mask: Any, batch: int, length: int) -> Any:
     """[B, T] or [B, C, T], 1 where there is audio -> int32 [B], a NumPy array unless it is traced.
 

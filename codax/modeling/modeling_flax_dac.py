@@ -17,11 +17,12 @@ from codax.configuration.configuration_dac import DacArchitecture, DacConfig
 from codax.configuration.conv_geometry import output_length
 
 from .chunking import Chunking, is_traced, take_spans
+from .conv_padding import without_rest
 from .devices import on_host
-from .input_checks import checked_audio, checked_codes
+from .input_checks import checked_audio, checked_codes, checked_frames, lengths_of_mask
 from .layers import FlaxLayers
 from .pretrained_base import FlaxPreTrainedCodec
-from .quantizer import FlaxResidualVectorQuantizer
+from .quantizer import FlaxResidualVectorQuantizer, mean_square
 from .weight_table import WeightRule, dac_weight_rules
 from .windows import cropped, joined
 
@@ -93,23 +94,30 @@ class FlaxDacModule(nn.Module):
 
     def __call__(self, input_values, n_quantizers: int | None = None) -> FlaxDacOutput:
         """input_values float [B, 1, T] -> the codes and the audio decoded from them, at most T."""
-        encoded = self.encode(input_values, n_quantizers)
+        encoded = self.encode(input_values, n_quantizers=n_quantizers)
         decoded = self.decode(encoded.quantized_representation)
         audio_values = decoded.audio_values[:, : input_values.shape[-1]]
         return FlaxDacOutput(audio_values=audio_values, **encoded)
 
     def encode(
-        self, input_values, n_quantizers: int | None = None, padded: bool = True
+        self, input_values, lengths=None, n_quantizers: int | None = None, padded: bool = True
     ) -> FlaxDacEncoderOutput:
         """input_values float [B, 1, T] -> codes [B, n_quantizers, F] and what leads to them.
 
+        lengths: int [B], samples of clips that are shorter than T, a multiple of the hop. Each
+        comes out as it would alone, filled with silence to whole frames; what lies beyond is zero.
         padded: False leaves out the zero padding of every convolution, for windows of audio that
         bring their own context.
         """
         samples = jnp.swapaxes(input_values, 1, 2)
-        latents = self.encoder(samples, padded).astype(jnp.float32)
+        num_frames = None
+        if lengths is not None:
+            samples = without_rest(samples, lengths)
+            num_frames = -(-lengths // self.architecture.hop_length)
+            lengths = num_frames * self.architecture.hop_length
+        latents = self.encoder(samples, padded, lengths).astype(jnp.float32)
         levels = self.architecture.n_codebooks if n_quantizers is None else n_quantizers
-        quantized = self.quantizer(latents, levels)
+        quantized = self.quantizer(latents, levels, num_frames)
         loss = (
             self.architecture.commitment_loss_weight * quantized.commitment_loss
             + self.architecture.codebook_loss_weight * quantized.codebook_loss
@@ -122,14 +130,24 @@ class FlaxDacModule(nn.Module):
         )
 
     def decode(
-        self, quantized_representation: Any = None, audio_codes: Any = None, padded: bool = True
+        self,
+        quantized_representation: Any = None,
+        audio_codes: Any = None,
+        num_frames: Any = None,
+        padded: bool = True,
     ) -> FlaxDacDecoderOutput:
-        """quantized_representation [B, D, F] or audio_codes int [B, K, F] -> audio [B, T]."""
+        """quantized_representation [B, D, F] or audio_codes int [B, K, F] -> audio [B, T].
+
+        num_frames: int [B], of clips that have fewer than F: each comes out as it would alone, and
+        what lies beyond is zero.
+        """
         if audio_codes is not None:
             latents = self.quantizer.dequantize(audio_codes)
         else:
             latents = jnp.swapaxes(quantized_representation, 1, 2)
-        samples = self.decoder(latents, padded)
+        samples = self.decoder(latents, padded, num_frames)
+        if num_frames is not None:
+            samples = without_rest(samples, self.architecture.decoded_length(num_frames))
         return FlaxDacDecoderOutput(audio_values=samples[..., 0].astype(jnp.float32))
 
 
@@ -160,6 +178,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         return_dict: bool | None = None,
         chunk_length_s: float | None = None,
         padded: bool = True,
+        padding_mask=None,
     ) -> FlaxDacEncoderOutput:
         """Encode audio.
 
@@ -172,38 +191,65 @@ class FlaxDacModel(FlaxPreTrainedCodec):
             depend on the length.
         padded: False leaves out the zero padding of all convolutions and gives only the frames
             whose samples are all there, `config.encoded_length(T, padded=False)` of them
+        padding_mask: int [B, T] or [B, 1, T], 1 where a clip is and 0 after it, as the feature
+            extractor gives. Each clip comes out as it would alone, whatever else is in its batch
+            and however far it is padded: silence fills its last frame, codes and what leads to them
+            are zero beyond it, and the loss is that of the frames that there are. None: all clips
+            have T samples.
 
-        Raises `ValueError` for another shape or dtype, too few samples for one frame, or a number
-        of codebooks that the model does not have.
+        Raises `ValueError` for another shape or dtype, too few samples for one frame, a mask that
+        is no such mask, or a number of codebooks that the model does not have.
         """
-        audio = self._checked_audio(input_values)
+        shortest = None if padding_mask is None else 1
+        audio = self._checked_audio(input_values, shortest)
         levels = self.config.checked_quantizers(n_quantizers)
         frames = self.config.encode_chunk_frames(chunk_length_s)
+        lengths = None
+        if padding_mask is not None:
+            audio, lengths = self._masked(audio, padding_mask, padded)
         if self.config.encoded_length(audio.shape[-1], padded) < 1:
             raise ValueError(
                 f"{audio.shape[-1]} samples are too few for a frame with padded={padded}"
             )
         if frames is None or not padded or frames * self.config.hop_length >= audio.shape[-1]:
-            output = self._apply("encode", params, audio, n_quantizers=levels, padded=padded)
+            options = {"n_quantizers": levels, "padded": padded}
+            output = self._apply("encode", params, audio, lengths, **options)
         else:
-            output = self._encode_chunks(audio, levels, frames, params)
+            output = self._encode_chunks(audio, lengths, levels, frames, params)
         return self._as(output, return_dict)
 
+    def _masked(self, audio: Any, padding_mask: Any, padded: bool) -> tuple[Any, Any]:
+        """Audio [B, 1, T] and its mask -> audio of whole frames, and the length of each clip."""
+        if not padded:
+            raise ValueError("padded=False takes no padding_mask: such windows are whole")
+        numpy: Any = np if isinstance(audio, np.ndarray) else jnp
+        lengths = lengths_of_mask(padding_mask, len(audio), audio.shape[-1])
+        missing = -audio.shape[-1] % self.config.hop_length
+        return numpy.pad(audio, ((0, 0), (0, 0), (0, missing))), lengths
+
     def _encode_chunks(
-        self, audio: Any, levels: int, frames: int, params: Any
+        self, audio: Any, lengths: Any, levels: int, frames: int, params: Any
     ) -> FlaxDacEncoderOutput:
-        """Audio [B, 1, T] in chunks, the last of which brings the samples that make no frame."""
+        """Audio [B, 1, T] in chunks, the last of which brings the samples that make no frame.
+
+        lengths: int [B], of clips that end before T; None where none does
+        """
         hop_length = self.config.hop_length
         num_frames, rest = divmod(audio.shape[-1], hop_length)
         chunking = Chunking.exact(frames, self.config.encoder_context_frames)
-        traced = is_traced(audio, params)
+        traced = is_traced(audio, lengths, params)
         audio = audio if traced else on_host(audio)
 
         def process(state, starts, _, size):
             spans = [start * hop_length for start in starts]
             more = rest if traced or starts[-1] + size == num_frames else 0
             piece = take_spans(audio, spans, size * hop_length + more)
-            output = self._apply("encode", params, piece, n_quantizers=levels)
+            there = None
+            if lengths is not None:
+                numpy = jnp if traced else np
+                there = [(lengths - span).clip(0, size * hop_length) for span in spans]
+                there = numpy.concatenate(there)
+            output = self._apply("encode", params, piece, there, n_quantizers=levels)
             codes, latents = output.audio_codes, output.projected_latents
             return state, (output.quantized_representation, codes, latents)
 
@@ -215,17 +261,18 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         kept = zip(*chunks, strict=True)
         quantized, codes, latents = (numpy.concatenate(pieces, axis=-1) for pieces in kept)
         return FlaxDacEncoderOutput(
-            loss=self._loss(codes, latents, params, numpy),
+            loss=self._loss(codes, latents, lengths, params, numpy),
             quantized_representation=quantized,
             audio_codes=codes,
             projected_latents=latents,
         )
 
-    def _loss(self, codes: Any, latents: Any, params: Any, numpy: Any) -> Any:
-        """`FlaxDacEncoderOutput.loss` of what a whole clip was quantized to."""
+    def _loss(self, codes: Any, latents: Any, lengths: Any, params: Any, numpy: Any) -> Any:
+        """`FlaxDacEncoderOutput.loss` of what whole clips were quantized to."""
         weights = self.params if params is None else params
         config, loss = self.config, 0.0
         by_level = numpy.split(latents, codes.shape[1], axis=1)
+        num_frames = None if lengths is None else -(-lengths // config.hop_length)
         for level, projected in enumerate(by_level):
             codebook = weights["quantizer"][f"quantizers_{level}"]["codebook"]["embedding"]
             codewords = numpy.asarray(codebook)[codes[:, level]].swapaxes(1, 2)
@@ -234,7 +281,8 @@ class FlaxDacModel(FlaxPreTrainedCodec):
                 (config.codebook_loss_weight, codewords, projected),
             ):
                 target = lax.stop_gradient(target) if numpy is jnp else target
-                loss = loss + weight * numpy.mean((moved - target) ** 2)
+                distance = (moved - target).swapaxes(1, 2)
+                loss = loss + weight * mean_square(distance, num_frames, numpy)
         return numpy.asarray(loss, numpy.float32)
 
     def decode(
@@ -248,6 +296,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         chunk_length_s: float | None = None,
         overlap: float | None = None,
         chunk_mode: str | None = None,
+        num_frames=None,
     ) -> FlaxDacDecoderOutput:
         """Decode codes, or the quantized representation that `encode` gives (codes win).
 
@@ -261,6 +310,8 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         chunk_length_s, overlap, chunk_mode: instead of the configuration's decode_chunk_length_s,
             decode_overlap and decode_chunk_mode (see `CodecConfig`). Audio decoded in chunks is on
             the host, a NumPy array, and memory of the device does not depend on its length.
+        num_frames: int [B], frames of each clip that there are, F for all by default. Each clip
+            comes out as it would alone, `config.decoded_length(num_frames)` samples and zeros.
 
         Raises `ValueError` for other shapes or dtypes and for codes outside the codebook. Traced
         codes cannot be checked: those outside give NaN.
@@ -271,18 +322,26 @@ class FlaxDacModel(FlaxPreTrainedCodec):
             most, size = self.config.n_codebooks, self.config.codebook_size
             arrays = (None, checked_codes(audio_codes, "batch", most, size))
         elif quantized_representation is not None:
-            arrays = (self._checked_latents(quantized_representation),)
+            arrays = (self._checked_latents(quantized_representation), None)
         else:
             raise ValueError("decode needs quantized_representation or audio_codes; both are None")
-        num_frames = arrays[-1].shape[-1]
-        if output_length(self.module.architecture.decoder_convs, num_frames, padded) < 1:
-            raise ValueError(f"{num_frames} frames are too few to decode with padded={padded}")
+        batch, longest = _extent(arrays)
+        if output_length(self.module.architecture.decoder_convs, longest, padded) < 1:
+            raise ValueError(f"{longest} frames are too few to decode with padded={padded}")
+        if num_frames is not None:
+            if not padded:
+                raise ValueError("padded=False takes no num_frames: such windows are whole")
+            num_frames = checked_frames(num_frames, (batch,), longest)
         chunks = self.config.decode_chunks(chunk_length_s, overlap, chunk_mode)
-        if chunks is None or chunks.frames >= num_frames or not padded:
-            output = self._apply("decode", params, *arrays, padded=padded)
+        if chunks is None or chunks.frames >= longest or not padded:
+            output = self._apply("decode", params, *arrays, num_frames, padded=padded)
         else:
-            numpy: Any = jnp if is_traced(arrays, params) else np
-            audio = numpy.concatenate([*self._decoded(arrays, chunks, params)], axis=-1)
+            numpy: Any = jnp if is_traced(arrays, num_frames, params) else np
+            pieces = self._decoded(arrays, chunks, params, num_frames=num_frames)
+            audio = numpy.concatenate([*pieces], axis=-1)
+            if num_frames is not None:
+                there = self.config.architecture.decoded_length(num_frames)
+                audio = numpy.where(numpy.arange(audio.shape[-1]) < there[:, None], audio, 0)
             output = FlaxDacDecoderOutput(audio_values=audio)
         if num_samples is not None:
             output = FlaxDacDecoderOutput(_fit_length(output.audio_values, num_samples))
@@ -321,31 +380,39 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         chunks: DecodeChunks,
         params: Any,
         span: tuple[int, int] | None = None,
+        num_frames: Any = None,
     ) -> Iterator[Any]:
-        """-> pieces of audio [B, T], of latents or codes [B, D or K, F], or a span of frames."""
-        hop_length, num_frames = self.config.hop_length, arrays[-1].shape[-1]
+        """-> pieces of audio [B, T], of latents or codes [B, D or K, F], or a span of frames.
+
+        num_frames: int [B], of clips that end before F
+        """
+        hop_length, (batch, longest) = self.config.hop_length, _extent(arrays)
         chunking = Chunking.of(chunks, self.config.decoder_context_frames)
-        traced = is_traced(arrays, params)
+        traced = is_traced(arrays, num_frames, params)
         if not traced:
             arrays = jax.tree.map(on_host, arrays)
 
         def process(state, starts, _, size):
             pieces = [take_spans(array, starts, size) for array in arrays]
-            audio = self._apply("decode", params, *pieces).audio_values
+            there = None
+            if num_frames is not None:
+                numpy = jnp if traced else np
+                there = numpy.concatenate([(num_frames - one).clip(0, size) for one in starts])
+            audio = self._apply("decode", params, *pieces, there).audio_values
             # All but the last must fill their frames: odd strides leave some short.
             missing = 0 if chunking.is_mean else size * hop_length - audio.shape[-1]
             return state, jnp.pad(audio, ((0, 0), (0, max(missing, 0))))
 
         if traced:
-            numpy, kept = jnp, chunking.kept_traced(process, num_frames, hop_length)
+            numpy, kept = jnp, chunking.kept_traced(process, longest, hop_length)
         else:
-            at_once = self.chunks_at_once(len(arrays[-1]), params)
+            at_once = self.chunks_at_once(batch, params)
             numpy = np
-            kept = chunking.kept(process, num_frames, hop_length, at_once=at_once, span=span)
-        first, last = span or (0, num_frames)
+            kept = chunking.kept(process, longest, hop_length, at_once=at_once, span=span)
+        first, last = span or (0, longest)
         length = None
-        if last == num_frames:
-            length = self.config.decoded_length(num_frames) - first * hop_length
+        if last == longest:
+            length = self.config.decoded_length(longest) - first * hop_length
         return cropped(joined(kept, chunking.fade(hop_length), numpy), length)
 
     def __call__(
@@ -404,6 +471,12 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         if not jnp.issubdtype(latents.dtype, jnp.floating):
             raise ValueError(f"quantized_representation has dtype {latents.dtype}; expected floats")
         return latents
+
+
+def _extent(arrays: tuple[Any, Any]) -> tuple[int, int]:
+    """(B, F) of latents or codes, [B, ..., F]; the other is None."""
+    (given,) = (array for array in arrays if array is not None)
+    return given.shape[0], given.shape[-1]
 
 
 def _fit_length(audio: Any, num_samples: int) -> Any:

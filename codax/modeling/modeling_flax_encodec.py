@@ -24,7 +24,13 @@ from .encodec_chunks import (
     encode_in_chunks,
     encode_in_groups,
 )
-from .input_checks import checked_audio, checked_codes, checked_counts, lengths_of_mask
+from .input_checks import (
+    checked_audio,
+    checked_codes,
+    checked_counts,
+    checked_frames,
+    lengths_of_mask,
+)
 from .layers import FlaxLayers
 from .pretrained_base import FlaxPreTrainedCodec
 from .quantizer import FlaxEuclideanResidualVectorQuantizer
@@ -348,7 +354,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         codes = self._checked_codes(audio_codes)
         scales = self._checked_scales(audio_scales, codes.shape)
         if num_frames is not None:
-            frames = self._checked_frames(num_frames, codes.shape)
+            frames = checked_frames(num_frames, codes.shape[:2], codes.shape[-1])
             lengths = length = None
         else:
             frames, lengths, length = self._extent(
@@ -405,7 +411,11 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         """
         codes = self._checked_codes(audio_codes)
         scales = self._checked_scales(audio_scales, codes.shape)
-        frames = None if num_frames is None else self._checked_frames(num_frames, codes.shape)
+        frames = (
+            None
+            if num_frames is None
+            else checked_frames(num_frames, codes.shape[:2], codes.shape[-1])
+        )
         if self.config.segmenting is not None:
             return self._pieces_of_segments(codes, scales, frames, chunks, span, params)
         if self.config.codes_whole_clips:
@@ -619,18 +629,6 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         if self.config.segmenting is None and (frames == size).all():
             frames = None
         return frames, None if (lengths == length).all() else lengths, length
-
-    def _checked_frames(self, num_frames, shape) -> Any:
-        count, batch, _, size = shape
-        frames = num_frames if isinstance(num_frames, Tracer) else np.asarray(num_frames)
-        if frames.shape != (count, batch) or not jnp.issubdtype(frames.dtype, jnp.integer):
-            raise ValueError(
-                f"num_frames has shape {frames.shape} and dtype {frames.dtype}; expected integers "
-                f"{(count, batch)}"
-            )
-        if not isinstance(frames, Tracer) and not ((frames >= 0) & (frames <= size)).all():
-            raise ValueError(f"num_frames reach from {frames.min()} to {frames.max()}, not {size}")
-        return frames
 
     def _require_frames(self, covered, frames, shape) -> None:
         count, _, _, size = shape

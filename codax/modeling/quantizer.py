@@ -5,7 +5,7 @@ distance (Zeghidour et al. 2021, algorithm 1).
 """
 
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ from jax import lax
 
 from codax.configuration.conv_geometry import Conv
 
+from .conv_padding import without_rest
 from .layers import FlaxConv
 
 
@@ -73,13 +74,13 @@ class FlaxVectorQuantizer(nn.Module):
         self.out_proj = FlaxConv(up, jnp.float32, self.precision)
         self.codebook = FlaxCodebook(self.codebook_size, self.codebook_dim, self.precision)
 
-    def __call__(self, residual) -> Quantized:
-        """residual [B, F, D]; codes come as [B, F]."""
+    def __call__(self, residual, num_frames=None) -> Quantized:
+        """residual [B, F, D], of which the losses count `num_frames` [B]; codes come as [B, F]."""
         projected = self.in_proj(residual)
         codes = self.codebook.nearest(projected)
         codewords = self.codebook(codes)
-        commitment_loss = jnp.mean((projected - lax.stop_gradient(codewords)) ** 2)
-        codebook_loss = jnp.mean((codewords - lax.stop_gradient(projected)) ** 2)
+        commitment_loss = mean_square(projected - lax.stop_gradient(codewords), num_frames)
+        codebook_loss = mean_square(codewords - lax.stop_gradient(projected), num_frames)
         straight_through = projected + lax.stop_gradient(codewords - projected)
         quantized = self.out_proj(straight_through)
         return Quantized(codes, quantized, projected, commitment_loss, codebook_loss)
@@ -102,19 +103,30 @@ class FlaxResidualVectorQuantizer(nn.Module):
         level = (self.hidden_size, self.codebook_size, self.codebook_dim, self.precision)
         self.quantizers = [FlaxVectorQuantizer(*level) for _ in range(self.n_codebooks)]
 
-    def __call__(self, latents, n_quantizers: int) -> Quantized:
-        """latents float32 [B, F, D], quantized by the first `n_quantizers` levels."""
+    def __call__(self, latents, n_quantizers: int, num_frames=None) -> Quantized:
+        """latents float32 [B, F, D], quantized by the first `n_quantizers` levels.
+
+        num_frames: int [B], of clips that have fewer than F; all outputs are zero beyond
+        """
         residual = latents
         levels = []
         for quantizer in self.quantizers[:n_quantizers]:
-            level = quantizer(residual)
+            level = quantizer(residual, num_frames)
             residual = residual - level.quantized
             levels.append(level)
         codes, quantized, projected, commitment_losses, codebook_losses = zip(*levels, strict=True)
+        quantized, projected = reduce(jnp.add, quantized), jnp.concatenate(projected, axis=-1)
+        codes = jnp.stack(codes, axis=1)
+        if num_frames is not None:
+            quantized, projected, codes_last = (
+                without_rest(array, num_frames)
+                for array in (quantized, projected, jnp.swapaxes(codes, 1, 2))
+            )
+            codes = jnp.swapaxes(codes_last, 1, 2)
         return Quantized(
-            jnp.stack(codes, axis=1),
-            reduce(jnp.add, quantized),
-            jnp.concatenate(projected, axis=-1),
+            codes,
+            quantized,
+            projected,
             reduce(jnp.add, commitment_losses),
             reduce(jnp.add, codebook_losses),
         )
@@ -169,6 +181,18 @@ class FlaxEuclideanResidualVectorQuantizer(nn.Module):
         """Sum the codewords selected at every level. int32 [B, K, F] -> float32 [B, F, D]."""
         levels = zip(self.codebooks, jnp.moveaxis(codes, 1, 0), strict=False)
         return reduce(jnp.add, (codebook(level) for codebook, level in levels))
+
+
+def mean_square(distances, num_frames=None, numpy: Any = jnp):
+    """The mean over float [B, F, d]; of `num_frames` int [B] frames of each item, where given.
+
+    numpy: the module that computes it
+    """
+    if num_frames is None:
+        return numpy.mean(distances**2)
+    there = numpy.arange(distances.shape[1]) < num_frames[:, None]
+    total = numpy.sum(numpy.where(there[..., None], distances**2, 0))
+    return total / numpy.maximum(numpy.sum(num_frames) * distances.shape[2], 1)
 
 
 def _nearest(vectors, codewords, precision):
