@@ -4,37 +4,47 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, BinaryIO
 
+import jax
 import numpy as np
-from numpy.typing import ArrayLike
 
 from codax.codec.audio import FULL_SCALE, Audio, LazyAudio
-from codax.codec.coding import Coder, decode_chunks, encode_chunk_frames
+from codax.codec.batches import SHORTEST_S, Batches, Key, PartSizes, Work
+from codax.codec.coding import Coder, Parts, decode_chunks, encode_chunk_frames
 from codax.codec.dac_coder import DacCoder
+from codax.codec.dac_parts import DacParts
 from codax.codec.descript_chunks import DescriptEncoder
 from codax.codec.encodec_coder import EncodecCoder
+from codax.codec.encodec_parts import EncodecParts
 from codax.codec.language_models import read_compressed
+from codax.codec.preparing import (
+    TRAINED,
+    AudioSource,
+    LoadedClip,
+    Preparation,
+    PreparedClip,
+    checked_loudness,
+)
 from codax.codec.spool import Spool
 from codax.configuration import preset_name_of
 from codax.configuration.config_fields import require_chunk_length
 from codax.conversion import resolve_model
-from codax.errors import AudioError, FormatError
-from codax.feature_extraction import (
-    AudioBlocks,
-    LoudnessMeter,
-    Resampler,
-    as_float_audio,
-    gain_to_loudness,
-    gain_to_peak,
-    mix,
-)
+from codax.errors import CodaxError, FormatError
+from codax.feature_extraction import LoudnessMeter, Resampler, gain_to_loudness, gain_to_peak
 from codax.formats import EncodedAudio
-from codax.formats.encoded_audio import MAX_INPUT_DB, MAX_SAMPLING_RATE
 from codax.modeling import FlaxDacModel, FlaxEncodecModel, model_class_of
 from codax.modeling.windows import fitted
-from codax.streaming import Encoder, StreamDecoder, StreamEncoder, encoder_of, join_frames
+from codax.streaming import (
+    CodedFrames,
+    Encoder,
+    StreamDecoder,
+    StreamEncoder,
+    encoder_of,
+    join_frames,
+)
 
 HUB_OPTIONS = (
     "cache_dir",
@@ -46,17 +56,22 @@ HUB_OPTIONS = (
     "token",
 )
 
-AudioSource = str | os.PathLike | bytes | BinaryIO | ArrayLike | Audio
 CodesSource = str | os.PathLike | bytes | BinaryIO | EncodedAudio
 
-BLOCK = 1 << 20
-"""Samples of an array that are prepared at a time."""
+CODERS: dict[str, type[DacCoder] | type[EncodecCoder]] = {
+    "dac": DacCoder,
+    "encodec": EncodecCoder,
+}
+"""By the `model_type` of the configuration."""
+
+PARTS: dict[str, type[DacParts] | type[EncodecParts]] = {"dac": DacParts, "encodec": EncodecParts}
+
+BATCH_S = 80.0
+"""Seconds of audio in a batch of parts, which take up to 8 GB of a device with DAC at 44.1 kHz. A
+CPU gets one part at a time: more are not faster there."""
 
 RESAMPLER_REACH = 400
 """Farther than the resampler's filter reaches, in samples at the lower of two rates."""
-
-TRAINED = "trained"
-"""The loudness that the model was trained on."""
 
 
 class AudioCodec:
@@ -72,9 +87,7 @@ class AudioCodec:
         self.model_name = model_name
         self.config = model.config
         self._preset = preset_name_of(model.config)
-        self._coder: Coder = (
-            EncodecCoder(model) if isinstance(model, FlaxEncodecModel) else DacCoder(model)
-        )
+        self._coder: Coder = CODERS[model.config.model_type](model)  # pyright: ignore
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike, **options) -> "AudioCodec":
@@ -124,44 +137,12 @@ class AudioCodec:
         number of channels that the model does not take; `ValueError` for a number of codebooks or a
         bandwidth that the model does not have.
         """
-        source = _Source.of(audio, sampling_rate)
         levels = self._coder.levels(n_quantizers, bandwidth)
-        loudness_db = self._checked_loudness(loudness_db)
-        per_stream = self._coder.channels_per_stream
-        channels = per_stream if mix_channels else source.channels
-        if channels % per_stream:
-            raise AudioError(
-                f"the audio has {channels} channels, but the model takes {per_stream}; "
-                "mix_channels=True (--mix) converts it"
-            )
-        counted = _Counted(source.blocks, source.name)
-
-        def prepared() -> Iterator[np.ndarray]:
-            blocks = (mix(block, per_stream) if mix_channels else block for block in counted)
-            resampler = Resampler(source.sampling_rate, self.sampling_rate, channels)
-            return resampler.run(blocks)
-
-        if loudness_db is None:
-            blocks, input_db = prepared(), None
-        else:
-            meter = LoudnessMeter(self.sampling_rate, channels)
-            blocks, input_db = _brought_to(loudness_db, prepared, meter)
-        encoder = self._encoder(levels, channels // per_stream, descript_window_s)
-        prepared_blocks = _Counted(blocks, source.name)
-        coded = join_frames(encoder.run(prepared_blocks))
-        return EncodedAudio(
-            codes=coded.codes,
-            sampling_rate=source.sampling_rate,
-            num_samples=counted.num_samples,
-            input_db=input_db,
-            channels_per_stream=per_stream,
-            **_chunks_of(encoder),
-            segment_frames=coded.segment_frames,
-            scales=coded.scales,
-            model=self.model_name,
-            preset=self._preset,
-            coded_samples=prepared_blocks.num_samples,
-        )
+        clip = self.preparation(loudness_db, mix_channels).of(audio, sampling_rate)
+        streams = clip.channels // self._coder.channels_per_stream
+        encoder = self._encoder(levels, streams, descript_window_s)
+        coded = join_frames(encoder.run(clip))
+        return self._encoded(clip, coded, **_chunks_of(encoder))
 
     def decode(
         self,
@@ -237,6 +218,116 @@ class AudioCodec:
         frames = decode_chunks(self.config, is_span=True).frames
         return StreamDecoder(self.model, frames, sampling_rate, channels)
 
+    def preparation(
+        self,
+        loudness_db: float | str | None = TRAINED,
+        mix_channels: bool = False,
+        resample: bool = True,
+    ) -> Preparation:
+        """How `encode` prepares audio for the model, with arguments as it takes them."""
+        return preparation_for(self.config, loudness_db, mix_channels, resample)
+
+    def encode_clips(
+        self,
+        clips: Iterable[tuple[Key, LoadedClip | PreparedClip]],
+        n_quantizers: int | None = None,
+        bandwidth: float | None = None,
+        chunk_length_s: float | None = None,
+        batch_length_s: float | None = None,
+    ) -> Iterator[tuple[Key, EncodedAudio | Exception]]:
+        """Encode many clips, in batches of a few shapes, each with the codes that it has alone.
+
+        clips: what `preparation().of` gives, with a key by which each is known. Those in memory
+            (`PreparedClip.loaded`) share batches; the others are encoded one by one.
+        n_quantizers, bandwidth: as `encode` takes them
+        chunk_length_s: seconds of audio that go through the network as one, 10 by default
+        batch_length_s: seconds in a batch, or 0 for one part at a time; by default 80, and 0 on a
+            CPU
+
+        -> (key, clip) as soon as each is encoded, in any order; where one cannot be, the error
+        """
+        levels = self._coder.levels(n_quantizers, bandwidth)
+        parts = self._parts(chunk_length_s)
+
+        def work_on(clip: LoadedClip | PreparedClip) -> Work:
+            work = parts.to_encode(clip.samples) if isinstance(clip, LoadedClip) else None
+            if work is None:
+                return Work([], lambda _: self._encode_alone(clip, levels))
+            joined = work.joined
+            return Work(work.parts, lambda outputs: self._encoded(clip, joined(outputs)))
+
+        sizes = self._part_sizes(parts.longest_to_encode, batch_length_s)
+        batches = Batches(parts.encoder(levels), sizes, self.config.hop_length)
+        return batches.run((key, work_on(clip)) for key, clip in clips)
+
+    def decode_clips(
+        self,
+        clips: Iterable[tuple[Key, EncodedAudio]],
+        restore_loudness: bool = True,
+        chunk_length_s: float | None = None,
+        batch_length_s: float | None = None,
+    ) -> Iterator[tuple[Key, Audio | Exception]]:
+        """The way back: `decode` for many clips, exactly, in batches. See `encode_clips`."""
+        parts = self._parts(chunk_length_s)
+
+        def work_on(clip: EncodedAudio) -> Work:
+            if not restore_loudness:
+                clip = dataclasses.replace(clip, input_db=None)
+            try:
+                self._checked_length(clip)
+                work = parts.to_decode(clip)
+            except CodaxError as error:
+                return Work([], partial(_raise, error))
+            if work is None:
+                return Work([], lambda _: self.decode(clip))
+            joined = work.joined
+            return Work(work.parts, lambda outputs: self._finished(clip, joined(outputs)))
+
+        sizes = self._part_sizes(parts.longest_to_decode, batch_length_s)
+        return Batches(parts.decoder(), sizes, 1).run((key, work_on(clip)) for key, clip in clips)
+
+    def _parts(self, chunk_length_s: float | None) -> Parts:
+        require_chunk_length("chunk_length_s", chunk_length_s)
+        return PARTS[self.config.model_type](self.model, chunk_length_s)  # pyright: ignore
+
+    def _part_sizes(self, longest: int, batch_length_s: float | None) -> PartSizes:
+        require_chunk_length("batch_length_s", batch_length_s)
+        if batch_length_s is None:
+            batch_length_s = 0.0 if jax.default_backend() == "cpu" else BATCH_S
+        frame_rate = self.sampling_rate / self.config.hop_length
+        shortest = min(math.ceil(SHORTEST_S * frame_rate), longest)
+        devices = self.model.chunks_at_once(1)
+        return PartSizes(shortest, longest, math.ceil(batch_length_s * frame_rate), devices)
+
+    def _encode_alone(self, clip: LoadedClip | PreparedClip, levels: int) -> EncodedAudio:
+        encoder = self._encoder(levels, clip.channels // self._coder.channels_per_stream, None)
+        return self._encoded(clip, join_frames(encoder.run(clip)))
+
+    def _finished(self, clip: EncodedAudio, decoded: np.ndarray) -> Audio:
+        """All of a clip as the network decoded it, at the loudness and rate of the original."""
+        resampler = Resampler(self.sampling_rate, clip.sampling_rate, clip.channels)
+        blocks = resampler.run(self._at_loudness(clip, [decoded]))
+        pieces = [*fitted(blocks, clip.num_samples)]
+        return Audio(np.concatenate(pieces, axis=1), clip.sampling_rate)
+
+    def _encoded(
+        self, clip: PreparedClip | LoadedClip, coded: CodedFrames, **chunks: Any
+    ) -> EncodedAudio:
+        """A clip, after its last sample was coded."""
+        return EncodedAudio(
+            codes=coded.codes,
+            sampling_rate=clip.sampling_rate,
+            num_samples=clip.num_samples,
+            input_db=clip.input_db,
+            channels_per_stream=self._coder.channels_per_stream,
+            segment_frames=coded.segment_frames,
+            scales=coded.scales,
+            model=self.model_name,
+            preset=self._preset,
+            coded_samples=clip.coded_samples,
+            **chunks,
+        )
+
     def _encoder(self, levels: int, streams: int, descript_window_s: float | None) -> Encoder:
         if descript_window_s is None:
             frames = encode_chunk_frames(self.config)
@@ -273,13 +364,14 @@ class AudioCodec:
             coded_span = coded_span[0], min(coded_span[1], decoded_length)
             blocks = self._coder.decode(clip, coded_span)
         else:
-            blocks = self._decoded_whole(clip)
+            blocks = self._at_loudness(clip, self._coder.decode(clip))
         resampler = Resampler(self.sampling_rate, clip.sampling_rate, clip.channels)
         return fitted(resampler.run(blocks), length, skipped=start)
 
-    def _decoded_whole(self, clip: EncodedAudio) -> Iterator[np.ndarray]:
-        """All of a clip at the model's rate, with the loudness of the original."""
-        blocks = self._coder.decode(clip)
+    def _at_loudness(
+        self, clip: EncodedAudio, blocks: Iterable[np.ndarray]
+    ) -> Iterator[np.ndarray]:
+        """All of a decoded clip, at the model's rate, with the loudness of the original."""
         if clip.input_db is None:
             yield from blocks
             return
@@ -297,69 +389,23 @@ class AudioCodec:
             by_channel = np.repeat(np.array(gains, np.float32), each)[:, None]
             yield from (block * by_channel for block in spool)
 
-    def _checked_loudness(self, loudness_db: float | str | None) -> float | None:
-        if loudness_db == TRAINED:
-            return self._coder.training_loudness_db
-        if loudness_db is None:
-            return None
-        if isinstance(loudness_db, str) or not abs(loudness_db) <= MAX_INPUT_DB:
-            raise ValueError(f"loudness_db={loudness_db} must be LUFS from -200 to 200, or None")
-        return loudness_db
+
+def preparation_for(
+    config: Any,
+    loudness_db: float | str | None = TRAINED,
+    mix_channels: bool = False,
+    resample: bool = True,
+) -> Preparation:
+    """How audio is prepared for a model with this configuration; no weights are needed for it."""
+    trained = CODERS[config.model_type].training_loudness_db
+    loudness_db = checked_loudness(loudness_db, trained)
+    return Preparation(
+        config.sampling_rate, config.audio_channels, loudness_db, mix_channels, resample
+    )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Source:
-    """Audio to encode, which can be read more than once: iterating gives blocks float32 [C, n]."""
-
-    name: str | os.PathLike
-    sampling_rate: int
-    channels: int
-    blocks: Iterable[np.ndarray]
-
-    @classmethod
-    def of(cls, audio: AudioSource, sampling_rate: int | None) -> "_Source":
-        given: Any = audio
-        name = given if isinstance(given, str | os.PathLike) else "audio"
-        if isinstance(given, str | os.PathLike | bytes) or hasattr(given, "read"):
-            blocks = AudioBlocks(given)
-            source = cls(name, blocks.sampling_rate, blocks.channels, blocks)
-        else:
-            rate = given.sampling_rate if isinstance(given, Audio) else sampling_rate
-            if rate is None:
-                raise AudioError("audio given as an array needs its sampling_rate (Hz)")
-            samples = given.samples if isinstance(given, Audio) else given
-            samples = np.atleast_2d(as_float_audio(samples))
-            if samples.ndim != 2 or 0 in samples.shape:
-                raise AudioError(
-                    f"{name}: has shape {samples.shape}; expected channels and samples, at least "
-                    "one"
-                )
-            blocks = np.split(samples, range(BLOCK, samples.shape[1], BLOCK), axis=1)
-            source = cls(name, rate, len(samples), blocks)
-        rate = source.sampling_rate
-        is_integer = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
-        if not is_integer or not 1 <= rate <= MAX_SAMPLING_RATE:
-            raise AudioError(f"{name}: sampling_rate={rate!r} must be an integer of 1 to 768000 Hz")
-        if sampling_rate not in (None, rate):
-            raise AudioError(f"{name}: is at {rate} Hz, but sampling_rate={sampling_rate}")
-        return source
-
-
-class _Counted:
-    """The same blocks, and how many samples they were. Raises `AudioError` if there are none."""
-
-    def __init__(self, blocks: Iterable[np.ndarray], name: str | os.PathLike):
-        self.num_samples = 0
-        self._blocks = blocks
-        self._name = name
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        self.num_samples = 0
-        for block in self._blocks:
-            self.num_samples += block.shape[1]
-            yield block
-        if not self.num_samples:
-            raise AudioError(f"{self._name}: holds no samples; expected at least one")
+def _raise(error: Exception, _: Any) -> Any:
+    raise error
 
 
 def _chunks_of(encoder: Encoder) -> dict[str, Any]:
@@ -367,21 +413,6 @@ def _chunks_of(encoder: Encoder) -> dict[str, Any]:
     if isinstance(encoder, DescriptEncoder) and encoder.is_chunked:
         return {"chunk_frames": encoder.chunk_frames, "padding": False}
     return {}
-
-
-def _brought_to(
-    loudness_db: float, prepared: Callable[[], Iterator[np.ndarray]], meter: LoudnessMeter
-) -> tuple[Iterator[np.ndarray], float]:
-    """Audio at a loudness, turned down where it would exceed 1 -> it, and the loudness it had.
-
-    prepared: gives the audio, from the beginning each time
-    """
-    for block in prepared():
-        meter.push(block)
-    input_db = meter.loudness
-    gain = gain_to_loudness(input_db, loudness_db)
-    limit = gain_to_peak(float(np.float32(meter.peak) * gain))
-    return (block * gain * limit for block in prepared()), input_db
 
 
 def _rescaled(blocks: Iterable[np.ndarray], channels: int) -> Iterator[np.ndarray]:

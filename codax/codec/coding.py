@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from codax.codec.batches import Network, Work
 from codax.configuration.config_fields import DecodeChunks
 from codax.formats import EncodedAudio
 
@@ -47,6 +48,32 @@ class Coder(Protocol):
 
         span: the samples, from the first to before the second, that are wanted
         """
+        ...
+
+
+class Parts(Protocol):
+    """How a family of models codes many clips at once.
+
+    longest_to_encode, longest_to_decode: frames of the longest parts
+    """
+
+    longest_to_encode: int
+    longest_to_decode: int
+
+    def encoder(self, levels: int) -> Network:
+        """Samples [B, C, N] to codes [B, K, F] and scales [B, 1] or None."""
+        ...
+
+    def to_encode(self, samples: np.ndarray) -> Work | None:
+        """A clip float32 [C, T], which becomes `CodedFrames`; None if it must go alone."""
+        ...
+
+    def decoder(self) -> Network:
+        """Codes [B, K, F] to samples [B, ..., N]."""
+        ...
+
+    def to_decode(self, clip: EncodedAudio) -> Work | None:
+        """A clip, which becomes float32 [C, T], at the model's rate; None if it must go alone."""
         ...
 
 

@@ -129,6 +129,10 @@ class FlaxDacModule(nn.Module):
             projected_latents=jnp.swapaxes(quantized.projected_latents, 1, 2),
         )
 
+    def encode_codes(self, input_values, lengths=None, n_quantizers: int | None = None):
+        """Of `encode` the codes alone."""
+        return self.encode(input_values, lengths, n_quantizers).audio_codes
+
     def decode(
         self,
         quantized_representation: Any = None,
@@ -217,6 +221,20 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         else:
             output = self._encode_chunks(audio, lengths, levels, frames, params)
         return self._as(output, return_dict)
+
+    def encode_codes(
+        self, input_values, lengths=None, n_quantizers: int | None = None
+    ) -> jax.Array:
+        """Codes int32 [B, K, F] and nothing else, for callers that cut and check clips themselves.
+
+        input_values: float [B, 1, T], T a multiple of the hop; lengths: int [B], how many samples
+            each clip has, or None where all have T
+        """
+        return self._apply("encode_codes", None, input_values, lengths, n_quantizers=n_quantizers)
+
+    def decode_codes(self, audio_codes, num_frames=None) -> jax.Array:
+        """The way back: int32 [B, K, F], int [B] -> float32 [B, T]."""
+        return self._apply("decode", None, None, audio_codes, num_frames).audio_values
 
     def _masked(self, audio: Any, padding_mask: Any, padded: bool) -> tuple[Any, Any]:
         """Audio [B, 1, T] and its mask -> audio of whole frames, and the length of each clip."""

@@ -1,0 +1,244 @@
+"""Audio columns to codes: callables for `datasets.map`, and the stream behind them."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from codax.codec.audio_codec import preparation_for
+from codax.codec.batches import Key
+from codax.codec.preparing import TRAINED, LoadedClip, Preparation, PreparedClip
+from codax.corpus.audio_values import audio_of, name_of
+from codax.corpus.loading import NamedModel
+from codax.corpus.prefetch import default_workers, made_ahead
+from codax.corpus.rows import NO_ERROR, empty_row, row_of
+from codax.errors import AudioError, CodaxError
+from codax.formats import EncodedAudio
+
+HELD_S = 300.0
+"""Seconds of mono audio, in all channels, up to which a clip is held in memory."""
+
+ERROR_POLICIES = ("raise", "mark")
+
+# What reading a file may raise that is no fault of the program; torchcodec has RuntimeErrors.
+BAD_AUDIO = (CodaxError, OSError, RuntimeError, MemoryError)
+
+
+class PrepareAudio:
+    """Audio as a model takes it, for those who encode in their training loop.
+
+    `dataset.map(PrepareAudio("dac_44khz"), batched=True)` adds the columns
+
+    input_values: float32 [C, T], at the model's sampling rate, with its channels
+    sampling_rate, num_samples: of the original; input_db: its loudness in LUFS, or NaN
+    error: with `errors="mark"`
+
+    A callable that pickles as its options; the model's weights are not needed.
+
+    model, revision: as `EncodeAudio` takes them, and so are the others
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike,
+        *,
+        revision: str | None = None,
+        column: str = "audio",
+        sampling_rate: int | None = None,
+        resample: bool = True,
+        mix_channels: bool = False,
+        loudness_db: float | str | None = TRAINED,
+        errors: str = "raise",
+        workers: int | None = None,
+    ):
+        if errors not in ERROR_POLICIES:
+            raise ValueError(f"errors={errors!r} must be one of {', '.join(ERROR_POLICIES)}")
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers={workers} must be a positive number of threads, or None")
+        self.named = NamedModel(model, revision)
+        self.column = column
+        self.sampling_rate = sampling_rate
+        self.resample = resample
+        self.mix_channels = mix_channels
+        self.loudness_db = loudness_db
+        self.errors = errors
+        self.workers = workers
+
+    def __call__(self, batch: Mapping[str, Any], rank: int | None = None) -> dict[str, Any]:
+        """A batch of `datasets.map`, or one example -> the new columns of it."""
+        del rank  # every process prepares alike
+        return self._columns(batch, self._prepared_rows)
+
+    def preparation(self) -> Preparation:
+        """What is done to each clip."""
+        return preparation_for(
+            self.named.config(), self.loudness_db, self.mix_channels, self.resample
+        )
+
+    def prepared(
+        self, items: Iterable[tuple[Key, Any]]
+    ) -> Iterator[tuple[Key, LoadedClip | PreparedClip | Exception]]:
+        """(key, value of an audio column) -> (key, clip), in order, read by threads ahead.
+
+        Clips of more than five minutes come unread. The error, where one cannot be prepared, names
+        the file.
+        """
+        how = self.preparation()
+        most = round(HELD_S * how.sampling_rate)
+
+        def prepare(item: tuple[Key, Any]) -> tuple[Key, Any]:
+            key, value = item
+            try:
+                clip = how.of(audio_of(value, self.sampling_rate))
+                return key, clip.loaded(most) or clip
+            except BAD_AUDIO as error:
+                return key, _named(error, value)
+
+        return made_ahead(prepare, items, self.workers or default_workers())
+
+    def _prepared_rows(self, items: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+        for key, clip in self.prepared(items):
+            if isinstance(clip, Exception):
+                yield key, clip
+                continue
+            try:
+                samples = np.concatenate([*clip], axis=1)
+            except BAD_AUDIO as error:
+                yield key, error
+                continue
+            loudness = np.nan if clip.input_db is None else clip.input_db
+            row = {"input_values": samples, "sampling_rate": clip.sampling_rate}
+            yield key, {**row, "num_samples": clip.num_samples, "input_db": loudness}
+
+    def _empty_row(self, error: str) -> dict[str, Any]:
+        row = {"input_values": np.zeros((0, 0), np.float32), "sampling_rate": 0, "num_samples": 0}
+        return {**row, "input_db": np.nan, "error": error}
+
+    def _columns(self, batch: Mapping[str, Any], rows_of: Any) -> dict[str, Any]:
+        """Run over the values of the column; those of one example are one row."""
+        if self.column not in batch:
+            raise KeyError(f"there is no column {self.column!r}, but {', '.join(batch)}")
+        values = batch[self.column]
+        is_batch = isinstance(values, list | tuple) or getattr(values, "ndim", 0) == 1
+        rows: dict[int, dict] = {}
+        for index, row in rows_of(enumerate(values if is_batch else [values])):
+            if isinstance(row, Exception):
+                if self.errors == "raise":
+                    raise _at(row, index)
+                row = self._empty_row(str(row))
+            elif self.errors == "mark":
+                row = {**row, "error": NO_ERROR}
+            rows[index] = row
+        if not is_batch:
+            return rows[0]
+        names = rows[0] if rows else self._empty_row(NO_ERROR)
+        return {name: [rows[index][name] for index in range(len(rows))] for name in names}
+
+
+class EncodeAudio(PrepareAudio):
+    """Audio to codes: `dataset.map(EncodeAudio("descript/dac_44khz"), batched=True)`.
+
+    Adds the columns that `codax.corpus.rows` tells: codes int16 [K, F], the sampling rate, number
+    of samples and of channels, and loudness of the original; for EnCodec at 48 kHz scales too. Each
+    clip has the codes that `AudioCodec.encode` gives it alone, whatever it is batched with.
+
+    Pickles as its options and the name of the model, so that `datasets` finds what it has computed
+    before, in another process as well. The model is loaded where it is first called. For
+    `map(num_proc=...)` call `multiprocess.set_start_method("spawn")` first; with `with_rank=True`
+    each process takes one device, else one process takes all.
+
+    model: a preset's name, a Hub id, or a folder, whose content counts
+    revision: of a Hub repository. Without it `datasets` cannot know that a repository has changed.
+    n_quantizers, bandwidth: as `AudioCodec.encode` takes them
+    chunk_length_s, batch_length_s: as `AudioCodec.encode_clips` takes them
+    column: of the audio, which `audio_values.audio_of` reads: files' bytes and paths (as of
+        `cast_column("audio", Audio(decode=False))`, which needs neither torch nor torchcodec),
+        arrays, torchcodec's decoders
+    sampling_rate: Hz, of arrays that come without
+    resample: False refuses clips at other rates than the model's
+    mix_channels: mix clips to as many channels as the model codes; by default all are kept, each
+        coded by itself where the model is mono
+    loudness_db: as `AudioCodec.encode` takes it: by default DAC's clips are brought to -16 LUFS
+    errors: "raise" an `AudioError` for a clip that cannot be read, has no samples or ones that are
+        not finite; or "mark" it: its row has no codes, and a column `error` says why
+    workers: threads that read and decode audio ahead; by default one for each processor, up to 8
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike,
+        *,
+        n_quantizers: int | None = None,
+        bandwidth: float | None = None,
+        chunk_length_s: float | None = None,
+        batch_length_s: float | None = None,
+        **preparation: Any,
+    ):
+        super().__init__(model, **preparation)
+        self.n_quantizers = n_quantizers
+        self.bandwidth = bandwidth
+        self.chunk_length_s = chunk_length_s
+        self.batch_length_s = batch_length_s
+
+    def __call__(self, batch: Mapping[str, Any], rank: int | None = None) -> dict[str, Any]:
+        """A batch of `datasets.map`, or one example -> the new columns of it."""
+        self.named.codec(rank)
+        return self._columns(batch, self._coded_rows)
+
+    def encoded(
+        self, items: Iterable[tuple[Key, Any]]
+    ) -> Iterator[tuple[Key, EncodedAudio | Exception]]:
+        """(key, value of an audio column) -> (key, clip or error), in any order."""
+        return self.encoded_clips(self.prepared(items))
+
+    def encoded_clips(
+        self, clips: Iterable[tuple[Key, LoadedClip | PreparedClip | Exception]]
+    ) -> Iterator[tuple[Key, EncodedAudio | Exception]]:
+        """`encoded`, of clips that were prepared."""
+        failed: deque[tuple[Key, Exception]] = deque()
+
+        def readable() -> Iterator[tuple[Key, LoadedClip | PreparedClip]]:
+            for key, clip in clips:
+                if isinstance(clip, Exception):
+                    failed.append((key, clip))
+                else:
+                    yield key, clip
+
+        encoded = self.named.codec().encode_clips(
+            readable(), self.n_quantizers, self.bandwidth, self.chunk_length_s, self.batch_length_s
+        )
+        for key, clip in encoded:
+            yield key, clip
+            while failed:
+                yield failed.popleft()
+        yield from failed
+
+    def row_of(self, clip: EncodedAudio) -> dict[str, Any]:
+        """A clip as a row of the data set."""
+        return row_of(clip, self.named.config().codebook_size)
+
+    def _coded_rows(self, items: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+        for key, clip in self.encoded(items):
+            yield key, clip if isinstance(clip, Exception) else self.row_of(clip)
+
+    def _empty_row(self, error: str) -> dict[str, Any]:
+        return empty_row(self.named.config(), error)
+
+
+def _named(error: BaseException, value: Any) -> AudioError:
+    """An error of reading a value, which says of which file, if it has a name."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        reason = f"{error.filename}: {error.strerror}"
+    name = name_of(value)
+    if name is not None and not reason.startswith(f"{name}: "):
+        reason = f"{name}: {reason}"
+    return AudioError(reason)
+
+
+def _at(error: Exception, index: int) -> Exception:
+    """An error that says which clip of a batch has it."""
+    reason = f"clip {index} of the batch: {error}; errors='mark' goes on without it"
+    return AudioError(reason) if isinstance(error, CodaxError) else error

@@ -1,0 +1,101 @@
+"""The model behind a callable of a data set: named, so that it can be sent to other processes."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax._src import xla_bridge  # whether JAX has started is not told elsewhere
+
+from codax.codec import AudioCodec
+from codax.configuration import preset_config
+from codax.conversion import RELEASED, resolve_model
+from codax.modeling import model_class_of
+
+_forked_from_jax = False
+
+
+def _after_fork() -> None:
+    global _forked_from_jax
+    _forked_from_jax = xla_bridge.backends_are_initialized()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class NamedModel:
+    """A model by name, which pickles as that name and is loaded where it is used.
+
+    model: a preset's name, Hub id or folder; revision: of a Hub repository
+
+    Two are pickled to the same bytes if they name the same model. A folder's files count by their
+    content, so that what was made with other weights is not taken for the same.
+    """
+
+    def __init__(self, model: str | os.PathLike, revision: str | None = None):
+        if not isinstance(model, str | os.PathLike):
+            raise TypeError(
+                f"model={type(model).__name__}: expected a preset's name, a Hub id or a folder, "
+                "which other processes can load by themselves"
+            )
+        self.model = os.fspath(model)
+        self.revision = revision
+        self.content = digest_of(Path(model)) if os.path.isdir(model) else None
+        self._codec: AudioCodec | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_codec": None}
+
+    def config(self) -> Any:
+        """The configuration, for which no weights are read."""
+        if self._codec is not None:
+            return self._codec.config
+        if self.model in RELEASED and not os.path.isdir(self.model):
+            return preset_config(self.model)
+        resolved = resolve_model(self.model)
+        options = {} if self.revision is None else {"revision": self.revision}
+        return model_class_of(resolved, **options).config_class.from_pretrained(resolved, **options)
+
+    def codec(self, rank: int | None = None) -> AudioCodec:
+        """The model, loaded once.
+
+        rank: of one of several processes on this machine, each of which takes one device; None
+            takes all devices
+        """
+        if self._codec is None:
+            _refuse_fork()
+            options = {} if self.revision is None else {"revision": self.revision}
+            codec = AudioCodec.from_pretrained(self.model, **options)
+            _place(codec.model, rank)
+            self._codec = codec
+        return self._codec
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 of a model folder's files: their names and contents, but for those of its card."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*")):
+        if path.is_file() and path.suffix in (".json", ".safetensors", ".msgpack"):
+            digest.update(f"{path.name}\0".encode())
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _refuse_fork() -> None:
+    if _forked_from_jax:
+        raise RuntimeError(
+            "this process was forked from one in which JAX was running, and JAX would stand still "
+            "here: call multiprocess.set_start_method('spawn') before map(num_proc=...), or load "
+            "no model before it"
+        )
+
+
+def _place(model: Any, rank: int | None) -> None:
+    devices = jax.local_devices()
+    if rank is not None:
+        model.params = jax.device_put(model.params, devices[rank % len(devices)])
+    elif len(devices) > 1:
+        model.spread()

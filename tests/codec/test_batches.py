@@ -1,0 +1,157 @@
+"""Many clips at once: each gets the codes, and the audio, that it gets alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from codax import AudioCodec, AudioError, EncodedAudio, FormatError
+from codax.codec import encodec_parts
+from codax.codec.batches import PartSizes
+from tests.modeling.tiny import noise, tiny_model
+from tests.tiny_encodec import MONO, MUSIC, STEREO, tiny_encodec
+
+MODELS = {
+    "dac": tiny_model,
+    "mono": lambda: tiny_encodec(**MONO),
+    "music": lambda: tiny_encodec(**MUSIC),
+    "stereo": lambda: tiny_encodec(**STEREO),
+}
+# Samples at 8 kHz: less than a hop, whole hops and not, longer than the longest part.
+LENGTHS = (7, 1503, 1204, 3999, 3997)
+CHUNK_S = 0.2
+# Audio float32: sums in another order; at a loudness, times a gain.
+TOLERANCE = 2e-5
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def codec(request):
+    return AudioCodec(MODELS[request.param]())
+
+
+@pytest.fixture(scope="module")
+def clips(codec):
+    """Mono and stereo, or stereo alone, at two rates."""
+    channels = [codec.config.audio_channels * (1 + index % 2) for index in range(len(LENGTHS))]
+    rates = [8000, 11025, 8000, 8000, 8000]
+    return [
+        (noise(count, length, seed=length + count), rate)
+        for count, length, rate in zip(channels, LENGTHS, rates, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(codec, clips):
+    return [codec.encode(*clip) for clip in clips]
+
+
+def encoded(codec, clips, **options):
+    how = codec.preparation()
+    loaded = ((index, how.of(*clip).loaded(10**6)) for index, clip in enumerate(clips))
+    return dict(codec.encode_clips(loaded, **options))
+
+
+@pytest.mark.parametrize("batch_length_s", [0, 1.0])
+def test_clips_are_encoded_as_they_are_alone(codec, clips, alone, batch_length_s):
+    together = encoded(codec, clips, chunk_length_s=CHUNK_S, batch_length_s=batch_length_s)
+    assert sorted(together) == [*range(len(clips))]
+    for index, expected in enumerate(alone):
+        same_scales = expected.scales is None or np.allclose(
+            together[index].scales, expected.scales, rtol=1e-5
+        )
+        assert same_scales, LENGTHS[index]
+        assert np.array_equal(together[index].codes, expected.codes), LENGTHS[index]
+        for field in ("segment_frames", "sampling_rate", "num_samples", "input_db"):
+            assert getattr(together[index], field) == getattr(expected, field)
+
+
+@pytest.mark.parametrize("batch_length_s", [0, 1.0])
+def test_clips_are_decoded_as_they_are_alone(codec, alone, batch_length_s):
+    together = dict(
+        codec.decode_clips(enumerate(alone), chunk_length_s=CHUNK_S, batch_length_s=batch_length_s)
+    )
+    for index, clip in enumerate(alone):
+        expected = codec.decode(clip)
+        assert together[index].sampling_rate == expected.sampling_rate
+        np.testing.assert_allclose(
+            together[index].samples, expected.samples, atol=TOLERANCE, err_msg=str(LENGTHS[index])
+        )
+
+
+def test_a_long_clip_that_cannot_be_cut_is_coded_by_itself(monkeypatch, clips, alone, codec):
+    monkeypatch.setattr(encodec_parts, "WHOLE_S", 0.2)
+    together = encoded(codec, clips, chunk_length_s=CHUNK_S)
+    for index, clip in enumerate(alone):
+        assert np.array_equal(together[index].codes, clip.codes), LENGTHS[index]
+    decoded = dict(codec.decode_clips(enumerate(alone), chunk_length_s=CHUNK_S))
+    for index, clip in enumerate(alone):
+        expected = codec.decode(clip).samples
+        np.testing.assert_allclose(decoded[index].samples, expected, atol=TOLERANCE)
+
+
+def test_fewer_codebooks_and_more_share_no_batch(codec, clips, alone):
+    fewer = encoded(codec, clips[:3], n_quantizers=1, chunk_length_s=CHUNK_S)
+    mixed = [*enumerate(alone[:3]), *((index + 3, fewer[index]) for index in fewer)]
+    together = dict(codec.decode_clips(mixed, chunk_length_s=CHUNK_S, batch_length_s=1.0))
+    for index, clip in mixed:
+        np.testing.assert_allclose(
+            together[index].samples, codec.decode(clip).samples, atol=TOLERANCE
+        )
+
+
+def test_a_clip_that_is_not_in_memory_is_encoded_too(codec, clips, alone):
+    how = codec.preparation()
+    assert how.of(*clips[3]).loaded(100) is None
+    both = [(0, how.of(*clips[3])), (1, how.of(*clips[3]).loaded(10**6))]
+    for clip in dict(codec.encode_clips(both, chunk_length_s=CHUNK_S)).values():
+        assert np.array_equal(clip.codes, alone[3].codes)
+
+
+def test_a_clip_that_fails_on_the_way_leaves_the_others_alone(codec, clips, alone):
+    how = codec.preparation()
+    lazy = how.of(clips[3][0], 8000)
+    lazy._source = dataclasses.replace(lazy._source, blocks=Unreadable(clips[3][0]))
+    both = [("late", lazy), ("good", how.of(*clips[3]).loaded(10**6))]
+    results = dict(codec.encode_clips(both, chunk_length_s=CHUNK_S))
+    assert isinstance(results["late"], AudioError)
+    assert "late.wav" in str(results["late"])
+    assert np.array_equal(results["good"].codes, alone[3].codes)
+
+
+class Unreadable:
+    """The end of a file that cannot be read."""
+
+    def __init__(self, samples):
+        self._samples = samples
+
+    def __iter__(self):
+        yield self._samples[:, :500]
+        raise AudioError("late.wav: the rest cannot be read")
+
+
+def test_codes_of_another_model_are_told_and_leave_the_others_alone(codec, alone):
+    size, books = codec.config.codebook_size, alone[0].num_codebooks
+    foreign = EncodedAudio(np.full((1, books, 4), size), 8000, 30)
+    results = dict(codec.decode_clips([("foreign", foreign), ("good", alone[0])]))
+    assert isinstance(results["foreign"], FormatError)
+    assert results["good"].num_samples == alone[0].num_samples
+
+
+@pytest.mark.parametrize("longest", [100, 873, 2250])
+def test_parts_have_few_lengths_and_little_to_fill_up(longest):
+    sizes = PartSizes(shortest=40, longest=longest, batch=0)
+    by_frames = {frames: sizes.size_of(frames) for frames in range(1, 2 * longest)}
+    assert by_frames[longest] == longest
+    assert all(frames <= size for frames, size in by_frames.items())
+    assert all(size <= 1.21 * frames for frames, size in by_frames.items() if frames > 40)
+    assert len(set(by_frames.values())) <= 4 * (np.log2(longest / 40) + 1) + 3
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_batch_has_as_many_parts_as_fit_and_divide_among_devices(devices):
+    sizes = PartSizes(shortest=10, longest=100, batch=400, devices=devices)
+    for size in (10, 50, 100, 150, 1000):
+        rows = sizes.rows_of(size)
+        assert rows >= 1
+        assert rows % devices == 0
+        assert rows * size <= 400 or rows == devices
