@@ -8,21 +8,22 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike, temporary_path: Path | None = None) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there on success, delete it on any failure.
 
     The move replaces an existing file in one step, so a reader sees the old file or the new one and
     an interrupted write (Ctrl-C, full disk) leaves nothing behind. The temporary file keeps the
     suffix of `path`, since some writers choose the format by it.
 
+    temporary_path: instead of a name that nothing else has; what a killed process left there is
+        overwritten, so that nothing stays behind once the same was written again
+
     Raises `OSError` naming `path` where the folder cannot be written or the disk is full.
     """
     path = Path(path)
     temporary = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".codax-", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _created(path) if temporary_path is None else temporary_path
         yield temporary
         _give_usual_permissions(temporary)
         os.replace(temporary, path)
@@ -33,6 +34,12 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _created(path: Path) -> Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".codax-", suffix=path.suffix)
+    os.close(handle)
+    return Path(name)
 
 
 def _is_ours(filename: object, path: Path, temporary: Path | None) -> bool:

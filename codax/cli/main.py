@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from codax import __version__
-from codax.cli import convert, decode, download, encode, info, publish
+from codax.cli import convert, decode, download, encode, info, publish, tokenize
 from codax.cli.failures import FAILURES, one_line
 
-COMMANDS = (encode, decode, convert, download, info, publish)
+COMMANDS = (encode, decode, convert, download, info, publish, tokenize)
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it

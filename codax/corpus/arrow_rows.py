@@ -1,0 +1,45 @@
+"""The rows of `codax.corpus.rows` as Arrow tables, as `datasets` types them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from codax.corpus.rows import codes_dtype
+
+
+def row_schema(config: Any, errors: str = "raise") -> pa.Schema:
+    """The columns of rows that a model with this configuration makes.
+
+    errors: "mark" for rows that have a column `error`, as `EncodeAudio` takes it
+    """
+    codes = pa.from_numpy_dtype(codes_dtype(config.codebook_size))
+    columns: dict[str, pa.DataType] = {
+        "codes": pa.list_(pa.list_(codes)),
+        "sampling_rate": pa.int64(),
+        "num_samples": pa.int64(),
+        "num_channels": pa.int64(),
+        "input_db": pa.float64(),
+    }
+    if getattr(config, "segmenting", None) is not None:
+        columns["segment_frames"] = pa.list_(pa.int32())
+    if getattr(config, "normalize", False):
+        columns["scales"] = pa.list_(pa.list_(pa.float32()))
+    if errors == "mark":
+        columns["error"] = pa.string()
+    return pa.schema(list(columns.items()))
+
+
+def row_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as `rows.row_of` and `rows.empty_row` make them; of no rows, an empty table."""
+    rows = list(rows)
+    columns = [
+        pa.array([_lists(row[field.name]) for row in rows], type=field.type) for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _lists(value: Any) -> Any:
+    """An array of two dimensions as a list of arrays, which is what Arrow takes."""
+    return list(value) if isinstance(value, np.ndarray) and value.ndim == 2 else value

@@ -1,0 +1,295 @@
+"""`codax tokenize`: shards that are whole, and the same however often a run was broken off."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from datasets import Dataset, load_dataset
+
+from codax import AudioCodec, CodaxError
+from codax.cli.main import main
+from codax.corpus import EncodeAudio, clip_of
+from codax.corpus.job import TokenizeJob
+from codax.corpus.places import Place
+from codax.corpus.sources import open_corpus
+from tests.conftest import write_tiny_dac
+
+RATE = 8000
+CLIPS = 24
+# One length, so that little is compiled; mono and stereo, and one that is no audio.
+NUM_SAMPLES = 3000
+BAD = 7
+KILLS = 20
+
+
+def write_clip(path, index):
+    random = np.random.default_rng(index)
+    samples = 0.1 * random.standard_normal((NUM_SAMPLES, 1 + index % 2))
+    soundfile.write(path, samples.astype(np.float32), RATE)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(write_tiny_dac(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Audio below two folders, and a file that is none."""
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "b").mkdir()
+    for index in range(CLIPS):
+        path = folder / ("b" if index % 3 else "") / f"{index:02}.wav"
+        if index == BAD:
+            path.write_text("no audio")
+        else:
+            write_clip(path, index)
+    return folder
+
+
+def tokenize(source, output, model, *options):
+    arguments = ["tokenize", str(source), "--output", str(output), "--model", model]
+    return main([*arguments, "--clips-per-shard", "5", *options])
+
+
+@pytest.fixture(scope="module")
+def tokens(folder, model, tmp_path_factory):
+    output = tmp_path_factory.mktemp("tokens") / "tokens"
+    assert tokenize(folder, output, model) == 0
+    return output
+
+
+def contents(folder):
+    """SHA-256 by relative path, hidden files too."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def rows_of(output):
+    paths = sorted((output / "data").glob("*.parquet"))
+    return pa.concat_tables([pq.read_table(path) for path in paths]).to_pylist()
+
+
+def test_every_clip_has_the_codes_that_it_has_alone(folder, model, tokens):
+    codec = AudioCodec.from_pretrained(model)
+    rows = rows_of(tokens)
+    assert len(rows) == CLIPS - 1
+    for row in rows:
+        clip = codec.encode(folder / row["path"])
+        assert np.array_equal(clip_of(row).codes, clip.codes), row["path"]
+        assert clip_of(row).input_db == clip.input_db
+        assert row["num_samples"] == NUM_SAMPLES
+
+
+def test_datasets_opens_the_folder(tokens, hf_home):
+    dataset = load_dataset(str(tokens), split="train")
+    assert len(dataset) == CLIPS - 1
+    assert str(dataset.features["codes"]) == "List(List(Value('int16')))"
+
+
+def test_rows_are_in_the_order_of_the_files(folder, tokens):
+    paths = [row["path"] for row in rows_of(tokens)]
+    assert paths == sorted(paths, key=lambda path: str(folder / path))
+
+
+def test_a_clip_that_is_skipped_is_listed_with_the_reason(tokens):
+    (path,) = (tokens / "skipped").iterdir()
+    (line,) = [json.loads(line) for line in path.read_text().splitlines()]
+    assert f"{BAD:02}.wav: no audio format that can be read" in line["reason"]
+
+
+def test_the_manifest_tells_the_model_and_the_options(model, folder, tokens):
+    manifest = json.loads((tokens / "manifest.json").read_text())
+    assert manifest["model"] == model
+    assert len(manifest["revision"]) == 64
+    assert manifest["source"] == str(folder)
+    assert (manifest["clips"], manifest["shards"]) == (CLIPS, 5)
+    assert (manifest["loudness_db"], manifest["codebook_size"]) == (-16.0, 16)
+
+
+def test_doing_it_again_changes_nothing(folder, model, tokens, capsys):
+    times = {path: path.stat().st_mtime_ns for path in tokens.rglob("*")}
+    assert tokenize(folder, tokens, model, "--json") == 0
+    assert {path: path.stat().st_mtime_ns for path in tokens.rglob("*")} == times
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["clips"], summary["skipped"], summary["audio_s"]) == (CLIPS, 1, 0)
+
+
+def test_a_lost_shard_is_made_again_with_the_same_bytes(folder, model, tokens):
+    before = contents(tokens)
+    (tokens / "data" / "train-00001-of-00005.parquet").unlink()
+    assert tokenize(folder, tokens, model) == 0
+    assert contents(tokens) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--n-quantizers", "2"], "n_quantizers None, now 2"),
+        (["--mix"], "mix_channels False, now True"),
+        (["--clips-per-shard", "6"], "clips_per_shard 5, now 6"),
+    ],
+)
+def test_other_options_do_not_mix_with_what_is_there(folder, model, tokens, capsys, options, told):
+    before = contents(tokens)
+    assert tokenize(folder, tokens, model, *options) == 1
+    assert told in capsys.readouterr().err
+    assert contents(tokens) == before
+
+
+def test_another_corpus_does_not_mix_with_what_is_there(folder, model, tokens, tmp_path, capsys):
+    for index in range(2):
+        write_clip(tmp_path / f"{index}.wav", index)
+    assert tokenize(tmp_path, tokens, model) == 1
+    assert "source" in capsys.readouterr().err
+
+
+def test_several_processes_make_what_one_makes(folder, model, tokens, tmp_path):
+    output = tmp_path / "shared"
+    for rank in (1, 0, 2):
+        job = TokenizeJob(
+            open_corpus(folder),
+            EncodeAudio(model),
+            output,
+            shard_clips=5,
+            place=Place(rank, 3),
+        )
+        progress = job.run()
+        assert progress.clips == progress.total < CLIPS
+    assert contents(output) == contents(tokens)
+
+
+def test_the_part_of_a_process_is_told_by_its_launcher(folder, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_PROCID", "4")
+    monkeypatch.setenv("SLURM_NTASKS", "5")
+    assert tokenize(folder, tmp_path / "out", model) == 0
+    names = [path.name for path in (tmp_path / "out" / "data").iterdir()]
+    assert names == ["train-00004-of-00005.parquet"]
+
+
+def test_too_many_bad_clips_end_the_run(folder, model, tmp_path, capsys):
+    assert tokenize(folder, tmp_path / "out", model, "--max-skipped", "0") == 1
+    message = capsys.readouterr().err
+    assert "1 clips could not be encoded, allowed: 0" in message
+    assert f"{BAD:02}.wav" in message
+    assert list((tmp_path / "out" / "skipped").iterdir())
+
+
+def killed_runs(kills, folder, model, output):
+    arguments = ["tokenize", str(folder), "--output", str(output), "--model", model]
+    command = [sys.executable, "-m", "tests.corpus.killed_runs", "0.3", str(kills), "1"]
+    done = subprocess.run(
+        [*command, *arguments, "--clips-per-shard", "1"],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr
+    return [int(word) for word in done.stdout.split()]
+
+
+@pytest.fixture(scope="module")
+def unbroken(folder, model, tmp_path_factory):
+    output = tmp_path_factory.mktemp("unbroken") / "tokens"
+    assert tokenize(folder, output, model, "--clips-per-shard", "1") == 0
+    return output
+
+
+def test_runs_that_are_killed_end_with_the_same_bytes(folder, model, unbroken, tmp_path):
+    output = tmp_path / "tokens"
+    output.mkdir()
+    killed, status = killed_runs(KILLS, folder, model, output)
+    assert killed == KILLS
+    assert status == 0
+    assert contents(output) == contents(unbroken)
+
+
+def sources_of(kind, folder, path):
+    """The corpus in another form, with a word for each clip."""
+    paths = sorted(folder.rglob("*.wav"))
+    words = [f"word {index}" for index in range(len(paths))]
+    match kind:
+        case "manifest":
+            lines = [
+                json.dumps({"audio_filepath": str(one), "text": word})
+                for one, word in zip(paths, words, strict=True)
+            ]
+            path = path / "corpus.jsonl"
+            path.write_text("\n".join(lines))
+        case "parquet":
+            values = [{"bytes": one.read_bytes(), "path": one.name} for one in paths]
+            path = path / "corpus.parquet"
+            pq.write_table(pa.table({"audio": values, "text": words}), path, row_group_size=4)
+        case "saved":
+            values = [{"bytes": one.read_bytes(), "path": one.name} for one in paths]
+            path = path / "saved"
+            Dataset.from_dict({"audio": values, "text": words}).save_to_disk(str(path))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["manifest", "parquet", "saved"])
+def test_other_sources_give_the_same_codes_and_keep_their_columns(
+    kind, folder, model, tokens, tmp_path
+):
+    source = sources_of(kind, folder, tmp_path)
+    assert tokenize(source, tmp_path / "out", model) == 0
+    expected, rows = rows_of(tokens), rows_of(tmp_path / "out")
+    assert [row["codes"] for row in rows] == [row["codes"] for row in expected]
+    words = [f"word {index}" for index in range(CLIPS)]
+    assert len({row["text"] for row in rows}) == CLIPS - 1
+    assert [row["text"] for row in rows] == [word for word in words if word in _words(rows)]
+
+
+def _words(rows):
+    return {row["text"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("empty", None, "holds no audio"),
+        ("corpus.jsonl", "", "holds no clips"),
+        ("corpus.jsonl", '{"audio": "a.wav"}\n{"audio', "line 2 is no JSON"),
+        ("corpus.jsonl", "[1]", "line 1 is no object"),
+        ("corpus.jsonl", '{"sound": "a.wav"}', "has no column"),
+        ("corpus.jsonl", '{"audio": "a.wav"}\n{"audio": 1}', "clip 2 has no path"),
+        ("corpus.parquet", "PAR1", "Parquet"),
+        ("corpus.txt", "a.wav", "a corpus is a folder"),
+        ("nothing/here", None, "neither a file or folder, nor a data set"),
+    ],
+)
+def test_what_is_no_corpus_is_told(model, tmp_path, monkeypatch, capsys, name, content, told):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    elif "/" not in name:
+        path.mkdir()
+    given = name if "/" in name else path
+    assert tokenize(given, tmp_path / "out", model) == 1
+    message = capsys.readouterr().err
+    assert told in message
+    assert len(message.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_with_other_files_is_left_as_it_is(folder, model, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "other.parquet").write_bytes(b"")
+    with pytest.raises(CodaxError, match=r"holds Parquet files, but no manifest\.json"):
+        TokenizeJob(open_corpus(folder), EncodeAudio(model), tmp_path).run()
+    assert contents(tmp_path) == contents(tmp_path)
