@@ -203,17 +203,27 @@ def killed_runs(kills, folder, model, output):
 
 
 @pytest.fixture(scope="module")
-def unbroken(folder, model, tmp_path_factory):
+def many(tmp_path_factory):
+    """More shards than runs are killed, of one clip each."""
+    folder = tmp_path_factory.mktemp("many")
+    for index in range(80):
+        write_clip(folder / f"{index:02}.wav", index)
+    (folder / "bad.wav").write_text("no audio")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(many, model, tmp_path_factory):
     output = tmp_path_factory.mktemp("unbroken") / "tokens"
-    assert tokenize(folder, output, model, "--clips-per-shard", "1") == 0
+    assert tokenize(many, output, model, "--clips-per-shard", "1") == 0
     return output
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.full)])
-def test_runs_that_are_killed_end_with_the_same_bytes(folder, model, unbroken, tmp_path, kills):
+def test_runs_that_are_killed_end_with_the_same_bytes(many, model, unbroken, tmp_path, kills):
     output = tmp_path / "tokens"
     output.mkdir()
-    killed, status = killed_runs(kills, folder, model, output)
+    killed, status = killed_runs(kills, many, model, output)
     assert killed == kills
     assert status == 0
     assert contents(output) == contents(unbroken)
