@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from datasets import Dataset
 
 from tests.reference import peers
 
@@ -87,6 +88,7 @@ def test_python_snippets_run(model_folder, encodec_folder, tmp_path, monkeypatch
         "stereo_waveform": stereo,
         "microphone": np.split(speech[:48000], range(4800, 48000, 4800)),
         "play": heard.append,
+        "dataset": Dataset.from_dict({"audio": [str(ROOT / "tests" / "assets" / "speech.flac")]}),
     }
     for snippet in blocks("python"):
         snippet = snippet.replace(HUB_ID, str(model_folder))
