@@ -22,25 +22,14 @@ from codax.conversion import download_model
 from codax.errors import CheckpointError
 
 from .faults import GATED, TOO_MANY, BreakOff, Corrupt, Refuse, Shorter, Stall
-from .models import blobs, cached, files_of
+from .models import ID, blobs, cached, files_of
 from .repository import sha256_of
 from .server import TOKEN
 
-ID = "owner/model"
 WEIGHTS = "model.safetensors"
 DOWN = f"GET /{ID}/resolve/*/{WEIGHTS}"
 ASKED = f"HEAD /{ID}/resolve/*/{WEIGHTS}"
 LASTING = 100  # requests; more than anybody tries
-
-
-@pytest.fixture
-def files(tiny_folder):
-    return files_of(tiny_folder)
-
-
-@pytest.fixture
-def model(hub, files):
-    return hub.create(ID, files)
 
 
 @pytest.fixture
