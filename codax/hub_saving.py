@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -82,6 +83,12 @@ class HubSaving:
                 create_pr=create_pr,
                 parent_commit=there.commit,
             )
+
+
+def require_pushing(push_to_hub: bool, push_options: Collection[str]) -> None:
+    """Raise `TypeError` where `save_pretrained` is to push nothing, but was told how to push."""
+    if push_options and not push_to_hub:
+        raise TypeError(f"save_pretrained() does not take {', '.join(push_options)}")
 
 
 def made_repository(api: HfApi, repo_id: str, private: bool | None, revision: str | None) -> str:

@@ -21,7 +21,7 @@ from transformers.modeling_flax_utils import FlaxPreTrainedModel
 from transformers.utils import CONFIG_NAME, ModelOutput, logging
 
 from codax.files import atomic_path
-from codax.hub_saving import AUTO_MAP, HubSaving
+from codax.hub_saving import AUTO_MAP, HubSaving, require_pushing
 
 from .devices import divided_where_possible, mesh_of, replicated
 from .lstm import CARRY
@@ -296,8 +296,7 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         """
         if not safe_serialization:
             raise ValueError("safe_serialization=False: codax writes weights as safetensors only")
-        if push_options and not push_to_hub:
-            raise TypeError(f"save_pretrained() does not take {', '.join(push_options)}")
+        require_pushing(push_to_hub, push_options)
         tree = self.params if params is None else params
         state = params_to_torch(self.weight_rules(self.config), tree)
         folder = Path(save_directory)
