@@ -120,6 +120,16 @@ def test_other_weight_formats_are_refused_before_anything_is_made(dac, hub):
     assert dac.repo_id not in hub.repositories
 
 
+def test_weights_that_others_may_prefer_are_named(dac, extractor, hub, caplog):
+    hub.create(dac.repo_id, {"flax_model.msgpack": b"older"})
+    extractor.push_to_hub(dac.repo_id)
+    assert not caplog.records
+    dac.model.push_to_hub(dac.repo_id)
+    (record,) = caplog.records
+    assert f"{dac.repo_id}: holds flax_model.msgpack beside model.safe" in record.message
+    assert hub.repositories[dac.repo_id].files()["flax_model.msgpack"] == b"older"
+
+
 # --- the Hub stumbles, or holds something else ---------------------------------------------------
 
 
