@@ -4,7 +4,7 @@ DAC's with factorised, L2-normalised codes (Kumar et al. 2023, section 3.2), EnC
 distance (Zeghidour et al. 2021, algorithm 1).
 """
 
-from functools import reduce
+from functools import partial, reduce
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -171,6 +171,7 @@ class FlaxEuclideanResidualVectorQuantizer(nn.Module):
         return reduce(jnp.add, (codebook(level) for codebook, level in levels))
 
 
+@partial(jax.jit, static_argnames="precision")
 def _nearest(vectors, codewords, precision):
     """float32 [B, F, d] and [N, d] -> int32 [B, F], by |e|^2 - 2 e.c + |c|^2, as the references."""
     products = jnp.einsum("bfd,nd->bfn", vectors, codewords, precision=precision)
@@ -179,6 +180,7 @@ def _nearest(vectors, codewords, precision):
     return jnp.argmin(distances, axis=-1).astype(jnp.int32)
 
 
+@jax.jit
 def _unit_length(vectors):
     """Divide [..., d] by its norm, as torch.nn.functional.normalize does (eps 1e-12)."""
     norms = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
