@@ -142,6 +142,11 @@ def test_probabilities_are_the_originals_for_any_context(past_context):
     assert_as_exact_as(theirs, step_by_step(ours(lm, architecture), codes), exact)
 
 
+@pytest.mark.parametrize(
+    "full_size",
+    ["encodec_24khz", pytest.param("encodec_48khz", marks=pytest.mark.full)],
+    indirect=True,
+)
 def test_probabilities_of_full_size_are_the_originals_beyond_the_context_too(full_size):
     lm, path = full_size
     loaded = load_encodec_lm(path)
