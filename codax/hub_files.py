@@ -79,7 +79,7 @@ class HubFiles:
         try:
             return self._listed(Path(path).parents[len(Path(self.subfolder).parts)].name)
         except OSError:  # requests' exceptions are; nobody need hear of it
-            return set(os.listdir(os.path.dirname(path) or os.curdir))
+            return names_beside(path)
 
     def holds(self, name: str) -> bool:
         """Whether the cache has a file, so that no request is needed for it."""
@@ -138,6 +138,11 @@ class HubFiles:
         listed = list_files(self.repo_id, revision, token=self.token)
         prefix = f"{self.subfolder}/" if self.subfolder else ""
         return {name.removeprefix(prefix) for name in listed if name.startswith(prefix)}
+
+
+def names_beside(path: str) -> set[str]:
+    """Names of the files in the folder of one of them."""
+    return set(os.listdir(os.path.dirname(path) or os.curdir))
 
 
 def is_offline() -> bool:

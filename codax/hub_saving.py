@@ -2,19 +2,28 @@
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from huggingface_hub import HfApi, ModelCard, constants, metadata_load
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from transformers.utils import logging
+from transformers.utils import (
+    FLAX_WEIGHTS_INDEX_NAME,
+    FLAX_WEIGHTS_NAME,
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    logging,
+)
 
 from .files import atomic_path
 
 logger = logging.get_logger(__name__)
 
 AUTO_MAP = "auto_map"
+# Left over from an earlier save, transformers and others read them rather than what is written now.
+OTHER_WEIGHTS = (SAFE_WEIGHTS_INDEX_NAME, FLAX_WEIGHTS_NAME, FLAX_WEIGHTS_INDEX_NAME)
 TYPE_FIELDS = ("model_type", "feature_extractor_type")
 
 
@@ -53,7 +62,8 @@ class HubSaving:
         stays: its card, which only `tags` are added to, and the code that it is loaded with where
         codax is not installed. (transformers puts up a card that says nothing where there is none;
         `codax publish` writes one that does.) use_temp_dir and max_shard_size are not heeded:
-        nothing is left behind, and weights are one file.
+        nothing is left behind, and weights are one file. Other weight files of the repository,
+        which transformers may prefer, are named in a warning.
 
         repo_id: "owner/name", or a name among the user's own
         save_options: more arguments of `save_pretrained`
@@ -72,6 +82,8 @@ class HubSaving:
                 _keep_code(Path(folder, self.config_file), there)
             if tags:
                 _tag_card(Path(folder, constants.REPOCARD_NAME), tags, there)
+            if Path(folder, SAFE_WEIGHTS_NAME).exists():
+                tell_of_other_weights(there.names, repo_id)
             logger.info(f"Uploading {', '.join(sorted(os.listdir(folder)))} to {repo_id}")
             return api.upload_folder(
                 repo_id=repo_id,
@@ -84,6 +96,12 @@ class HubSaving:
             )
 
 
+def require_pushing(push_to_hub: bool, push_options: Collection[str]) -> None:
+    """Raise `TypeError` where `save_pretrained` is to push nothing, but was told how to push."""
+    if push_options and not push_to_hub:
+        raise TypeError(f"save_pretrained() does not take {', '.join(push_options)}")
+
+
 def made_repository(api: HfApi, repo_id: str, private: bool | None, revision: str | None) -> str:
     """Make a repository, and a branch of it, unless they are there; -> "owner/name"."""
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -92,13 +110,25 @@ def made_repository(api: HfApi, repo_id: str, private: bool | None, revision: st
     return repo_id
 
 
+def tell_of_other_weights(names: Collection[str], repo_id: str) -> None:
+    """Warn of weight files of a repository, of whose files these are the names, beside ours."""
+    others = [name for name in OTHER_WEIGHTS if name in names]
+    if others:
+        logger.warning(
+            f"{repo_id}: holds {', '.join(others)} beside {SAFE_WEIGHTS_NAME}, which other "
+            "programs may prefer; delete what is out of date"
+        )
+
+
 class _Repository:
     """Files of a repository at the commit that is its newest now."""
 
     def __init__(self, api: HfApi, repo_id: str, revision: str | None):
         self.api = api
         self.repo_id = repo_id
-        self.commit = api.model_info(repo_id, revision=revision).sha
+        info = api.model_info(repo_id, revision=revision)
+        self.commit = info.sha
+        self.names = {sibling.rfilename for sibling in info.siblings or ()}
 
     def file(self, name: str) -> Path | None:
         """The path of a file; None where there is none. Raises where it does not come."""

@@ -3,6 +3,7 @@
 # Before all that reads HF_ENDPOINT on import, so that no test can reach the real Hub.
 from .hub.endpoint import HUB  # isort: split
 
+import gc
 import math
 import os
 import resource
@@ -72,6 +73,13 @@ def pytest_configure(config):
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.getenv("PYTHONWARNINGS"), silent]))
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def pytest_collection_finish():
+    """Look for garbage less often, and not among what is imported: tracing makes many objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -1,5 +1,7 @@
 """The README's commands and snippets, run as they stand but for the name of the model."""
 
+import dataclasses
+import os
 import re
 import shlex
 import shutil
@@ -23,23 +25,18 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 HUB_ID = "descript/dac_44khz"
 ENCODEC_HUB_ID = "facebook/encodec_48khz"
+DAC = variants.VARIANTS["44khz"]
+ENCODEC = encodec_variants.ENCODEC_VARIANTS["encodec_48khz"]
 
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    """A full-size random model in place of the trained one, as transformers writes it."""
-    folder = tmp_path_factory.mktemp("readme") / "dac_44khz"
-    weights = checkpoints.make_weights(variants.VARIANTS["44khz"])
-    checkpoints.write_transformers_folder(weights, folder)
-    yield folder
-    shutil.rmtree(folder)
-
-
-def test_first_command_encodes_and_decodes_the_bundled_recording(model_folder, tmp_path):
+def test_first_command_encodes_and_decodes_the_bundled_recording(tmp_path):
+    """With a random model of full size in place of the trained one, as transformers writes it."""
+    weights = checkpoints.make_weights(DAC)
+    model_folder = checkpoints.write_transformers_folder(weights, tmp_path / "dac_44khz")
     install, encode, decode = blocks("bash")[0].strip().split(" && ")
     assert install == "pip install ."
     shutil.copytree(ROOT / "tests" / "assets", tmp_path / "tests" / "assets")
@@ -49,6 +46,7 @@ def test_first_command_encodes_and_decodes_the_bundled_recording(model_folder, t
         finished = subprocess.run(
             [sys.executable, "-m", "codax", *arguments],
             cwd=tmp_path,
+            env=os.environ | {"USE_TORCH": "0"},  # the command installs no torch
             capture_output=True,
             text=True,
             check=False,
@@ -67,16 +65,16 @@ def test_second_command_is_the_one_that_ci_runs():
     assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().splitlines()[-1] == command
 
 
-@pytest.fixture(scope="module")
-def encodec_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("readme") / "encodec_48khz"
-    weights = encodec_checkpoints.make_weights(encodec_variants.ENCODEC_VARIANTS["encodec_48khz"])
-    encodec_checkpoints.write_transformers_folder(weights, folder)
-    yield folder
-    shutil.rmtree(folder)
-
-
-def test_python_snippets_run(model_folder, encodec_folder, tmp_path, monkeypatch):
+def test_python_snippets_run(tmp_path, monkeypatch):
+    """With models of the rates, lengths and codebooks of those named, but next to no weights."""
+    narrow_dac = dataclasses.replace(DAC, encoder_hidden_size=4, decoder_hidden_size=32)
+    narrow_encodec = dataclasses.replace(ENCODEC, num_filters=2, hidden_size=4)
+    dac_folder = checkpoints.write_transformers_folder(
+        checkpoints.make_weights(narrow_dac), tmp_path / "dac_44khz"
+    )
+    encodec_folder = encodec_checkpoints.write_transformers_folder(
+        encodec_checkpoints.make_weights(narrow_encodec), tmp_path / "encodec_48khz"
+    )
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "tests" / "assets" / "music.flac", "song.flac")
     speech, sampling_rate = soundfile.read(ROOT / "tests" / "assets" / "speech.flac")
@@ -91,7 +89,7 @@ def test_python_snippets_run(model_folder, encodec_folder, tmp_path, monkeypatch
         "dataset": Dataset.from_dict({"audio": [str(ROOT / "tests" / "assets" / "speech.flac")]}),
     }
     for snippet in blocks("python"):
-        snippet = snippet.replace(HUB_ID, str(model_folder))
+        snippet = snippet.replace(HUB_ID, str(dac_folder))
         exec(snippet.replace(ENCODEC_HUB_ID, str(encodec_folder)), names)
     assert names["encoded"].audio_codes.shape == (3, 1, 4, 150)
     assert names["decoded"].audio_values.shape == names["inputs"].input_values.shape

@@ -1,6 +1,8 @@
 """Loading the model that --model names, or saying how to get it."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from codax.errors import CheckpointError
@@ -10,10 +12,18 @@ def load_codec(name: str):
     """An `AudioCodec`. Raises `CheckpointError` in one line where the model is not to be had."""
     from codax.codec import AudioCodec
 
-    try:
+    with explaining(name):
         return AudioCodec.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise explained(name, error) from error
+
+
+def load_model(name: str) -> Any:
+    """A `FlaxDacModel` or `FlaxEncodecModel`. Raises as `load_codec` does."""
+    from codax.conversion import resolve_model
+    from codax.modeling import model_class_of
+
+    with explaining(name):
+        resolved = resolve_model(name)
+        return model_class_of(resolved).from_pretrained(resolved)
 
 
 def config_of(name: str) -> Any:
@@ -24,11 +34,9 @@ def config_of(name: str) -> Any:
 
     if name in RELEASED and not os.path.isdir(name):
         return preset_config(name)
-    try:
+    with explaining(name):
         resolved = resolve_model(name)
         return model_class_of(resolved).config_class.from_pretrained(resolved)
-    except (OSError, ValueError) as error:
-        raise explained(name, error) from error
 
 
 def model_type_of(name: str) -> str:
@@ -36,8 +44,16 @@ def model_type_of(name: str) -> str:
     return config_of(name).model_type
 
 
+@contextlib.contextmanager
+def explaining(name: str) -> Iterator[None]:
+    """Errors of loading the model `name` say the way out where it is not to be had."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise explained(name, error) from error
+
+
 def explained(name: str, error: Exception) -> CheckpointError:
-    """An error of loading the model `name`, with the way out where it is not to be had."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     from codax.hub_files import came_from_hub, why_not

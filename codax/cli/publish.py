@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from codax.cli.models import explained
+from codax.cli.models import load_model
 from codax.errors import AudioError, CodaxError
 
 
@@ -45,7 +45,6 @@ def add_to(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from codax import hub_cards
-    from codax.conversion import resolve_model
 
     hub_cards.require_repo_id(options.repo_id)
     if options.dry_run is not None:
@@ -58,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     }
     if options.dry_run is None:
         hub_cards.require_access()
-    model = _load(options.model, resolve_model(options.model))
+    model = load_model(options.model)
     if origin.preset is not None:
         hub_cards.require_preset(model.config, origin.preset)
     card["clip"] = _clip(options.audio, model.config)
@@ -103,15 +102,6 @@ def _text(option: str, path: Path | None) -> str | None:
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise CodaxError(f"{option} {path}: is no text in UTF-8") from error
-
-
-def _load(name: str, source: str) -> Any:
-    from codax.modeling import model_class_of
-
-    try:
-        return model_class_of(source).from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise explained(name, error) from error
 
 
 def _clip(path: Path | None, config: Any) -> Any:

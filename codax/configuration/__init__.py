@@ -19,6 +19,20 @@ def preset_config(name: str) -> Any:
     raise ValueError(f"unknown preset {name!r}; the presets are {names}")
 
 
+def is_preset(config: Any, name: str) -> bool:
+    """Whether a configuration is that of a released model.
+
+    Of the 32 kHz model there are files with either padding, so that EnCodec's does not matter.
+    """
+    expected = preset_config(name)
+    if config.model_type == expected.model_type == "encodec":
+        expected.pad_mode = config.pad_mode
+    return (config.architecture, config.sampling_rate) == (
+        expected.architecture,
+        expected.sampling_rate,
+    )
+
+
 def preset_name_of(config: Any) -> str | None:
     """The released model of this architecture and sampling rate; None where there is none."""
     for name in type(config).presets:

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers.utils import CONFIG_NAME
 
-from codax.configuration import preset_config
+from codax.configuration import is_preset
 from codax.errors import CheckpointError
 from codax.feature_extraction import EXTRACTORS
 from codax.files import atomic_path
@@ -136,12 +136,6 @@ def _load_released(name: str) -> tuple[Any, dict]:
     import_torch()  # fail before hundreds of megabytes are downloaded
     path = download_original(name)
     config, params = load_original(path)
-    expected = preset_config(name)
-    if config.model_type == expected.model_type == "encodec":
-        expected.pad_mode = config.pad_mode  # of the 32 kHz model there are files with either
-    if (config.architecture, config.sampling_rate) != (
-        expected.architecture,
-        expected.sampling_rate,
-    ):
+    if not is_preset(config, name):
         raise CheckpointError(f"{path}: a {config.model_type} model, but not {name}")
     return config, params

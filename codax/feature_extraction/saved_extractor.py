@@ -7,7 +7,7 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.utils import FEATURE_EXTRACTOR_NAME
 
 from codax.files import atomic_path
-from codax.hub_saving import AUTO_MAP, HubSaving
+from codax.hub_saving import AUTO_MAP, HubSaving, require_pushing
 
 
 class SavedExtractor(HubSaving, FeatureExtractionMixin):
@@ -39,8 +39,7 @@ class SavedExtractor(HubSaving, FeatureExtractionMixin):
         `push_to_hub=True` does what the method of this name does (`repo_id`, the folder's name by
         default, and its other arguments).
         """
-        if push_options and not push_to_hub:
-            raise TypeError(f"save_pretrained() does not take {', '.join(push_options)}")
+        require_pushing(push_to_hub, push_options)
         saved = super().save_pretrained(save_directory)
         if push_to_hub:
             folder = os.path.basename(os.path.normpath(save_directory))

@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from codax.configuration import preset_config
+from codax.configuration import is_preset, preset_config
 from codax.conversion import RELEASED
 from codax.errors import CodaxError
 
@@ -81,14 +81,7 @@ def preset_of(name: str) -> str | None:
 
 def require_preset(config: Any, preset: str) -> None:
     """Raise `CodaxError` unless a configuration is that of a released model."""
-    expected = preset_config(preset)
-    same_family = config.model_type == expected.model_type
-    if same_family and config.model_type == "encodec":
-        expected.pad_mode = config.pad_mode  # of the 32 kHz model there are files with either
-    if not same_family or (config.architecture, config.sampling_rate) != (
-        expected.architecture,
-        expected.sampling_rate,
-    ):
+    if not is_preset(config, preset):
         raise CodaxError(f"the model is not {preset}: its configuration differs")
 
 

@@ -18,8 +18,7 @@ from codax.conversion import RELEASED, Agreement, verify_against_torch
 from codax.conversion.checkpoints import originals_folder
 from codax.errors import CodaxError
 from codax.feature_extraction import EXTRACTORS
-from codax.hub_saving import made_repository, write_auto_map
-from codax.modeling.weight_files import SAFETENSORS, WEIGHT_FILES
+from codax.hub_saving import made_repository, tell_of_other_weights, write_auto_map
 
 from .card import PICTURE, CardContent, model_card
 from .measuring import measure_speed, reconstruct, synthetic_clip
@@ -107,7 +106,7 @@ def upload_repository(
     api = HfApi(token=token)
     with _in_one_line(repo_id):
         made_repository(api, repo_id, private, revision)
-        _tell_of_other_weights(api.list_repo_files(repo_id, revision=revision), repo_id)
+        tell_of_other_weights(api.list_repo_files(repo_id, revision=revision), repo_id)
         commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=Path(folder),
@@ -228,12 +227,3 @@ def _reason(error: requests.HTTPError) -> str:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
-
-
-def _tell_of_other_weights(names: list[str], repo_id: str) -> None:
-    others = [name for name in WEIGHT_FILES if name != SAFETENSORS and name in names]
-    if others:
-        logger.warning(
-            f"{repo_id}: holds {', '.join(others)} beside {SAFETENSORS}, which other programs may "
-            "prefer; delete what is out of date"
-        )

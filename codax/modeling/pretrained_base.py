@@ -21,12 +21,12 @@ from transformers.modeling_flax_utils import FlaxPreTrainedModel
 from transformers.utils import CONFIG_NAME, ModelOutput, logging
 
 from codax.files import atomic_path
-from codax.hub_saving import AUTO_MAP, HubSaving
+from codax.hub_saving import AUTO_MAP, HubSaving, require_pushing
 
 from .devices import divided_where_possible, mesh_of, replicated
 from .lstm import CARRY
 from .torch_layout import params_from_flax, params_from_torch, params_to_torch
-from .weight_files import SAFETENSORS, find_weights
+from .weight_files import SAFETENSORS, WeightFile, find_weights
 from .weight_table import WeightRule
 
 logger = logging.get_logger(__name__)
@@ -233,12 +233,7 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         weights = find_weights(
             name_or_path, user_agent=user_agent, commit_hash=commit_hash, **hub_options
         )
-        if weights.is_torch_layout:
-            cls._correct_config(model_config, weights.tensors, weights.source)
-        rules = cls.weight_rules(model_config)
-        read = params_from_torch if weights.is_torch_layout else params_from_flax
-        params = read(rules, weights.tensors, weights.source)
-
+        params = cls._params_of(weights, model_config)
         model = cls(model_config, *model_args, dtype=dtype, _do_init=False, **model_options)
         if not do_init:
             return model, params
@@ -259,6 +254,14 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
                 **overrides,
             )
         return cls._as_own_config(config, return_unused_kwargs=True, **overrides)
+
+    @classmethod
+    def _params_of(cls, weights: WeightFile, config: Any) -> dict:
+        """The Flax tree of what was read; `config` may be corrected by it."""
+        if weights.is_torch_layout:
+            cls._correct_config(config, weights.tensors, weights.source)
+        read = params_from_torch if weights.is_torch_layout else params_from_flax
+        return read(cls.weight_rules(config), weights.tensors, weights.source)
 
     @classmethod
     def _correct_config(cls, config: Any, keys: Collection[str], source: str) -> None:
@@ -296,8 +299,7 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         """
         if not safe_serialization:
             raise ValueError("safe_serialization=False: codax writes weights as safetensors only")
-        if push_options and not push_to_hub:
-            raise TypeError(f"save_pretrained() does not take {', '.join(push_options)}")
+        require_pushing(push_to_hub, push_options)
         tree = self.params if params is None else params
         state = params_to_torch(self.weight_rules(self.config), tree)
         folder = Path(save_directory)

@@ -4,7 +4,7 @@ DAC's with factorised, L2-normalised codes (Kumar et al. 2023, section 3.2), EnC
 distance (Zeghidour et al. 2021, algorithm 1).
 """
 
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -195,6 +195,7 @@ def mean_square(distances, num_frames=None, numpy: Any = jnp):
     return total / numpy.maximum(numpy.sum(num_frames) * distances.shape[2], 1)
 
 
+@partial(jax.jit, static_argnames="precision")
 def _nearest(vectors, codewords, precision):
     """float32 [B, F, d] and [N, d] -> int32 [B, F], by |e|^2 - 2 e.c + |c|^2, as the references."""
     products = jnp.einsum("bfd,nd->bfn", vectors, codewords, precision=precision)
@@ -203,6 +204,7 @@ def _nearest(vectors, codewords, precision):
     return jnp.argmin(distances, axis=-1).astype(jnp.int32)
 
 
+@jax.jit
 def _unit_length(vectors):
     """Divide [..., d] by its norm, as torch.nn.functional.normalize does (eps 1e-12)."""
     norms = jnp.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
 from codax.errors import CheckpointError
-from codax.hub_files import HubError, HubFiles, why_not
+from codax.hub_files import HubError, HubFiles, names_beside, why_not
 
 logger = logging.get_logger(__name__)
 
@@ -99,7 +99,7 @@ def find_weights(name_or_path: str, **hub_options: Any) -> WeightFile:
             path = files.locate(name)
         if path is not None:
             # Of all files there are, only when the weights come: later loads make no request.
-            tell_of_others(place, name, files.names(path) if is_new else _names_beside(path))
+            tell_of_others(place, name, files.names(path) if is_new else names_beside(path))
             return _open(path, files.locate)
     if unanswered:
         raise unanswered
@@ -114,7 +114,7 @@ def _find_in_folder(folder: Path) -> WeightFile:
         pickled = (folder / PICKLED_FILE).is_file()
         hint = "; convert its pytorch_model.bin with `codax convert` first" if pickled else ""
         raise OSError(f"{folder} holds none of {', '.join(WEIGHT_FILES)}{hint}")
-    tell_of_others(str(folder), os.path.basename(path), _names_beside(path))
+    tell_of_others(str(folder), os.path.basename(path), names_beside(path))
     return _open(path, partial(_in_folder, folder))
 
 
@@ -135,10 +135,6 @@ def _first_in(folder: Path) -> str | None:
 
 def _in_folder(folder: Path, name: str) -> str | None:
     return str(folder / name) if (folder / name).is_file() else None
-
-
-def _names_beside(path: str) -> set[str]:
-    return set(os.listdir(os.path.dirname(path) or os.curdir))
 
 
 def tell_of_others(place: str, chosen: str, names: Collection[str]) -> None:

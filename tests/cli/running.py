@@ -59,14 +59,23 @@ def _assert_says(line, words):
 
 
 def start(*arguments, script=None, **environment):
-    """Start `python -m codax`, or a Python script, in the current folder, without network."""
+    """Start `python -m codax`, or a Python script, in the current folder, without network.
+
+    And without torch, which transformers would take seconds to import.
+    """
     code = ["-m", "codax"] if script is None else ["-c", script]
     return subprocess.Popen(
         [sys.executable, *code, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1", **environment},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "HF_HUB_OFFLINE": "1",
+            "USE_TORCH": "0",
+            **environment,
+        },
     )
 
 

@@ -6,6 +6,7 @@ are replaced by ones that, as a pipe, cannot be rewound.
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -425,7 +426,8 @@ def start(*arguments, **streams):
     """`python -m codax`, whose standard streams are pipes unless told otherwise."""
     streams = {name: streams.get(name, subprocess.PIPE) for name in ("stdin", "stdout", "stderr")}
     arguments = [sys.executable, "-m", "codax", *map(str, arguments)]
-    return subprocess.Popen(arguments, cwd=REPOSITORY, **streams)
+    environment = os.environ | {"USE_TORCH": "0"}  # transformers would take seconds to import it
+    return subprocess.Popen(arguments, cwd=REPOSITORY, env=environment, **streams)
 
 
 def test_encode_and_decode_make_a_pipeline(coding, tiny_folder):

@@ -20,6 +20,7 @@ from codax.configuration import (
     preset_name_of,
 )
 from codax.modeling.weight_table import encodec_weight_rules
+from tests.messages import one_line_error
 from tests.tiny_encodec import MONO, SEGMENT, STEREO, STRIDE
 
 from .test_dac_config_files import CHUNK_FIELDS
@@ -256,11 +257,8 @@ def test_model_without_segments_codes_every_clip_in_one(segmentation):
 
 
 def assert_refused(field, value, **others):
-    with pytest.raises(ValueError, match=field) as error:
-        EncodecConfig(**{**MONO, **others, field: value})
-    message = str(error.value)
-    assert "\n" not in message
-    return message
+    fields = {**MONO, **others, field: value}
+    return one_line_error(ValueError, EncodecConfig, match=field, **fields)
 
 
 @pytest.mark.parametrize(

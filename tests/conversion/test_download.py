@@ -12,6 +12,7 @@ from codax.conversion.checkpoints import LANGUAGE_MODELS
 from codax.conversion.download import PAUSES_S
 from codax.errors import CheckpointError
 from tests.hub.serving import serving
+from tests.messages import one_line_error
 
 from .loopback import FileServer
 
@@ -41,10 +42,7 @@ def files_in(folder):
 
 
 def failure(match, **options):
-    with pytest.raises(CheckpointError, match=match) as raised:
-        download_original("tiny", **options)
-    assert "\n" not in str(raised.value)
-    return str(raised.value)
+    return one_line_error(CheckpointError, download_original, "tiny", match=match, **options)
 
 
 def test_file_is_downloaded_once_into_the_cache(server, cache):

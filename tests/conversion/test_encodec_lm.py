@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import os
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from codax.errors import CheckpointError, CodaxError
 from codax.modeling.torch_layout import params_to_torch
 from codax.modeling.weight_table import encodec_lm_weight_rules
 from tests.hub.serving import serving
+from tests.messages import one_line_error
 
 from .loopback import FileServer
 
@@ -94,12 +96,7 @@ def assert_has_the_weights(lm, model):
         np.testing.assert_array_equal(state[key], tensor)
 
 
-def failure(function, *arguments, **options):
-    with pytest.raises(CheckpointError) as raised:
-        function(*arguments, **options)
-    message = str(raised.value)
-    assert "\n" not in message
-    return message
+failure = partial(one_line_error, CheckpointError)
 
 
 # --- files ---------------------------------------------------------------------------------------

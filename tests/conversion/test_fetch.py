@@ -16,6 +16,7 @@ from codax.conversion import (
 from codax.errors import CheckpointError
 from codax.modeling import FlaxDacModel
 from tests.hub.serving import serving
+from tests.messages import one_line_error
 
 from .loopback import FileServer
 
@@ -81,9 +82,7 @@ def test_preset_is_fetched_from_its_hub_twin(hub, model_files):
 )
 @pytest.mark.usefixtures("model")
 def test_what_cannot_be_fetched_is_told_in_one_line(hub_id, options, reason):
-    with pytest.raises(CheckpointError, match=reason) as raised:
-        download_model(hub_id, **options)
-    assert "\n" not in str(raised.value)
+    one_line_error(CheckpointError, download_model, hub_id, match=reason, **options)
 
 
 def test_repository_without_weights_is_told_with_what_is_read(model):

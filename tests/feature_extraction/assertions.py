@@ -1,23 +1,18 @@
 """What the tests of this room say about messages, and about features beside transformers'."""
 
+from functools import partial
+
 import numpy as np
-import pytest
 
 from codax.errors import AudioError
+from tests.messages import one_line_error
 
-
-def one_line_error(call, *arguments, **options):
-    """The message of the `AudioError` that a call raises."""
-    with pytest.raises(AudioError) as caught:
-        call(*arguments, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+audio_error = partial(one_line_error, AudioError)
 
 
 def refusal(extractor, *arguments, **options):
-    """`one_line_error` of a feature extractor, by default for audio at its sampling rate."""
-    return one_line_error(
+    """`audio_error` of a feature extractor, by default for audio at its sampling rate."""
+    return audio_error(
         extractor, *arguments, **({"sampling_rate": extractor.sampling_rate} | options)
     )
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from codax.errors import AudioError
 from codax.feature_extraction import AUDIO_SUFFIXES, as_float_audio, read_audio
 
-from .assertions import assert_mentions, one_line_error
+from .assertions import assert_mentions, audio_error
 
 SAMPLING_RATE_HZ = 16000
 
@@ -81,14 +81,14 @@ def test_file_without_samples_keeps_its_channels():
 def test_text_named_wav_is_refused_with_the_readable_formats(tmp_path):
     path = tmp_path / "lyrics.wav"
     path.write_text("la la la\n" * 100)
-    message = one_line_error(read_audio, path)
+    message = audio_error(read_audio, path)
     assert_mentions(message, "lyrics.wav", ".flac")
 
 
 def test_m4a_is_refused_with_the_advice_to_convert(tmp_path):
     path = tmp_path / "song.m4a"
     path.write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0M4A mp42isom" + bytes(200))
-    message = one_line_error(read_audio, path)
+    message = audio_error(read_audio, path)
     assert_mentions(message, "song.m4a", "convert .m4a", ".wav")
     assert ".m4a" not in AUDIO_SUFFIXES
 
@@ -96,19 +96,19 @@ def test_m4a_is_refused_with_the_advice_to_convert(tmp_path):
 def test_empty_file_is_refused(tmp_path):
     path = tmp_path / "nothing.wav"
     path.touch()
-    assert "nothing.wav" in one_line_error(read_audio, path)
+    assert "nothing.wav" in audio_error(read_audio, path)
 
 
 @pytest.mark.parametrize("num_bytes", [4, 12, 20, 40])
 def test_truncated_wav_header_is_refused(tmp_path, num_bytes):
     path = tmp_path / "cut.wav"
     path.write_bytes(audio_bytes(stereo_noise())[:num_bytes])
-    assert "cut.wav" in one_line_error(read_audio, path)
+    assert "cut.wav" in audio_error(read_audio, path)
 
 
 def test_flac_cut_in_the_middle_is_refused():
     flac = audio_bytes(stereo_noise(40000), "FLAC")
-    assert "audio bytes" in one_line_error(read_audio, flac[: len(flac) // 2])
+    assert "audio bytes" in audio_error(read_audio, flac[: len(flac) // 2])
 
 
 def test_flac_that_promises_billions_of_samples_does_not_ask_for_their_memory():
@@ -124,7 +124,7 @@ def test_wav_with_zero_channels_is_refused(tmp_path):
     wav[22:24] = b"\0\0"
     path = tmp_path / "none.wav"
     path.write_bytes(wav)
-    message = one_line_error(read_audio, path)
+    message = audio_error(read_audio, path)
     assert_mentions(message, "none.wav", "Channel count is zero")
 
 
@@ -134,7 +134,7 @@ def test_non_finite_sample_in_a_float_file_is_named_by_channel_and_index(tmp_pat
     samples[1, 17:20] = value
     path = tmp_path / "broken.wav"
     path.write_bytes(audio_bytes(samples, subtype="FLOAT"))
-    message = one_line_error(read_audio, path)
+    message = audio_error(read_audio, path)
     assert_mentions(message, "broken.wav", "[1, 17]", str(value))
 
 
@@ -148,7 +148,7 @@ def test_file_opened_as_text_is_refused(tmp_path):
     path = tmp_path / "noise.wav"
     path.write_text("text")
     with path.open() as file:
-        assert "'rb'" in one_line_error(read_audio, file)
+        assert "'rb'" in audio_error(read_audio, file)
 
 
 @settings(deadline=None)  # a busy machine is no fault
@@ -191,18 +191,18 @@ def test_floats_of_any_width_become_float32_of_the_same_shape(dtype):
     ids=str,
 )
 def test_types_without_a_meaning_as_samples_are_refused_by_name(array):
-    assert str(np.asarray(array).dtype) in one_line_error(as_float_audio, array)
+    assert str(np.asarray(array).dtype) in audio_error(as_float_audio, array)
 
 
 def test_ragged_lists_are_refused():
-    assert "clip 3" in one_line_error(as_float_audio, [[0.0, 0.5], [0.0]], "clip 3")
+    assert "clip 3" in audio_error(as_float_audio, [[0.0, 0.5], [0.0]], "clip 3")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_values_that_float32_cannot_hold_are_refused_with_their_position(value):
     array = np.zeros(10)
     array[[4, 7]] = value
-    message = one_line_error(as_float_audio, array, "raw_audio[2]")
+    message = audio_error(as_float_audio, array, "raw_audio[2]")
     assert message.startswith("raw_audio[2]: ")
     assert "[4]" in message
 

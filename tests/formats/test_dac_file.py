@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from codax.errors import FormatError
 from codax.formats import EncodedAudio, dac_bytes, file_content, read_dac, write_dac
+from tests.messages import assert_file_refused
 
 CODES = (np.arange(24) * 45).reshape(2, 3, 4)
 CODES_16_BITS = CODES.astype(np.uint16)
@@ -109,14 +111,7 @@ class ForgedDtype:
         return np.dtype, self.arguments, self.state
 
 
-def assert_refused(source, message=None, name="<bytes>"):
-    """One short line that begins with the file's name."""
-    with pytest.raises(FormatError, match=message) as refusal:
-        read_dac(source)
-    line = str(refusal.value)
-    assert line.startswith(f"{name}: ")
-    assert "\n" not in line
-    assert len(line) < 500
+assert_refused = partial(assert_file_refused, read_dac)
 
 
 # --- writing -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import math
 import struct
 import tracemalloc
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +25,7 @@ from codax.formats import (
     write_ecdc,
 )
 from codax.formats.ecdc_file import ECDC_MODELS
+from tests.messages import assert_file_refused
 from tests.reference import peers
 
 from .predictors import CODEBOOK_SIZE, predictor
@@ -68,14 +70,7 @@ def with_json(text, payload):
     return b"ECDC\0" + len(text).to_bytes(4, "big") + text + payload
 
 
-def assert_refused(source, message=None, name="<bytes>", probabilities=None):
-    """One short line that begins with the file's name."""
-    with pytest.raises(FormatError, match=message) as refusal:
-        read_ecdc(source, probabilities)
-    line = str(refusal.value)
-    assert line.startswith(f"{name}: ")
-    assert "\n" not in line
-    assert len(line) < 500
+assert_refused = partial(assert_file_refused, read_ecdc)
 
 
 # --- bytes ---------------------------------------------------------------------------------------

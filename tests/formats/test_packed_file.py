@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from codax.errors import FormatError
 from codax.formats import EncodedAudio, codax_bytes, file_content, read_codax, write_codax
 from codax.formats.bit_packing import unpack_codes
+from tests.messages import assert_file_refused
 
 CODES = np.arange(24).reshape(2, 3, 4) * 44
 CLIP = EncodedAudio(
@@ -50,14 +52,7 @@ def with_json(text, tensors=TENSORS):
     return len(text).to_bytes(8, "little") + text + tensors
 
 
-def assert_refused(source, message=None, name="<bytes>"):
-    """One short line that begins with the file's name."""
-    with pytest.raises(FormatError, match=message) as refusal:
-        read_codax(source)
-    line = str(refusal.value)
-    assert line.startswith(f"{name}: ")
-    assert "\n" not in line
-    assert len(line) < 500
+assert_refused = partial(assert_file_refused, read_codax)
 
 
 # --- bytes ---------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
+ID = "owner/model"
+
 
 def files_of(folder):
     """{name: content}."""

@@ -16,10 +16,9 @@ from codax.modeling.torch_layout import params_to_torch
 from tests.modeling.weight_folders import write_shards
 
 from .faults import Refuse
-from .models import cached, files_of
+from .models import ID, cached, files_of
 from .server import TOKEN
 
-ID = "owner/model"
 CLASSES = {"dac": "DacFeatureExtractor", "encodec": "EncodecFeatureExtractor"}
 LOADERS = {
     "model": FlaxAutoModel.from_pretrained,
@@ -27,16 +26,6 @@ LOADERS = {
     "extractor": AutoFeatureExtractor.from_pretrained,
     "codec": AudioCodec.from_pretrained,
 }
-
-
-@pytest.fixture
-def files(tiny_folder):
-    return files_of(tiny_folder)
-
-
-@pytest.fixture
-def model(hub, files):
-    return hub.create(ID, files)
 
 
 @pytest.fixture(params=LOADERS)

@@ -112,6 +112,17 @@ def published(request, published_as):
     return published_as(request.param)
 
 
+# One model of each family in every run, where the models' code is the same and a test takes long.
+ON_EACH_FAMILY = pytest.mark.parametrize(
+    "published",
+    [
+        pytest.param(name, marks=[pytest.mark.full] * (name not in ("dac", "encodec-48khz")))
+        for name in SHAPES
+    ],
+    indirect=True,
+)
+
+
 @pytest.fixture
 def dac(published_as):
     return published_as("dac")

@@ -6,6 +6,8 @@ import pytest
 from codax.hub_cards import CLIP_S, measure_speed, reconstruct, synthetic_clip
 from codax.hub_cards.spectrograms import draw_spectrograms
 
+from .conftest import ON_EACH_FAMILY
+
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_the_synthetic_clip_is_audio(channels):
@@ -17,6 +19,7 @@ def test_the_synthetic_clip_is_audio(channels):
     np.testing.assert_array_equal(clip, synthetic_clip(8000, channels, seconds=2.0))
 
 
+@ON_EACH_FAMILY
 def test_reconstruction_is_what_encoding_and_decoding_give(published):
     clip = reconstruct(published.model, published.clip)
     assert clip.shape == published.clip.shape

@@ -2,13 +2,13 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoFeatureExtractor, FlaxAutoModel
 
 from codax.hub_cards import publish
-from codax.modeling import FlaxDacModel
 from tests.hub.faults import Refuse
 from tests.hub.server import TOKEN
 
@@ -21,6 +21,10 @@ MODEL_FILES = {"config.json", "model.safetensors"}
 @pytest.fixture
 def extractor(dac):
     return AutoFeatureExtractor.from_pretrained(dac.folder, trust_remote_code=False)
+
+
+def other_params(model):
+    return jax.tree.map(lambda weight: weight + 1, model.params)
 
 
 def test_a_model_and_its_extractor_make_a_repository_that_loads(dac, extractor, hub):
@@ -64,8 +68,7 @@ def test_a_published_repository_keeps_its_card_and_its_code(dac, extractor, hub)
     publish(dac.model, ORIGIN, dac.repo_id, measure=False)
     repository = hub.repositories[dac.repo_id]
     before = repository.files()
-    changed = FlaxDacModel(dac.model.config, seed=7)
-    changed.push_to_hub(dac.repo_id)
+    dac.model.push_to_hub(dac.repo_id, params=other_params(dac.model))
     extractor.push_to_hub(dac.repo_id)
     after = repository.files()
     assert after.keys() == before.keys()
@@ -108,7 +111,7 @@ def test_saving_and_pushing_at_once(dac, hub, tmp_path):
 
 
 def test_parameters_that_were_given_are_those_pushed(dac, hub, tmp_path):
-    other = FlaxDacModel(dac.model.config, seed=7).params
+    other = other_params(dac.model)
     dac.model.save_pretrained(tmp_path, params=other, push_to_hub=True, repo_id=dac.repo_id)
     loaded = FlaxAutoModel.from_pretrained(dac.repo_id).params["encoder"]["conv1"]["kernel"]
     np.testing.assert_array_equal(loaded, other["encoder"]["conv1"]["kernel"])
@@ -118,6 +121,16 @@ def test_other_weight_formats_are_refused_before_anything_is_made(dac, hub):
     with pytest.raises(ValueError, match="safe_serialization=False"):
         dac.model.push_to_hub(dac.repo_id, safe_serialization=False)
     assert dac.repo_id not in hub.repositories
+
+
+def test_weights_that_others_may_prefer_are_named(dac, extractor, hub, caplog):
+    hub.create(dac.repo_id, {"flax_model.msgpack": b"older"})
+    extractor.push_to_hub(dac.repo_id)
+    assert not caplog.records
+    dac.model.push_to_hub(dac.repo_id)
+    (record,) = caplog.records
+    assert f"{dac.repo_id}: holds flax_model.msgpack beside model.safe" in record.message
+    assert hub.repositories[dac.repo_id].files()["flax_model.msgpack"] == b"older"
 
 
 # --- the Hub stumbles, or holds something else ---------------------------------------------------

@@ -10,14 +10,14 @@ from tests.tiny_encodec import MONO, SEGMENT, STRIDE, noise, tiny_encodec
 SAMPLES = 2009  # ends inside a frame
 # Sums of float32 products of order one, in an order that depends on the length: 1e-7 was seen.
 TOLERANCE = 1e-5
-NETWORKS = {
-    "causal": {},
-    "not causal": {"use_causal_conv": False},
-    "two LSTM layers, other ratios": {"num_lstm_layers": 2, "upsampling_ratios": [5, 4]},
-}
+NETWORKS = [
+    pytest.param({}, id="causal", marks=pytest.mark.full),
+    pytest.param({"use_causal_conv": False}, id="not causal"),
+    pytest.param({"num_lstm_layers": 2, "upsampling_ratios": [5, 4]}, id="causal, two LSTM layers"),
+]
 
 
-@pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
+@pytest.fixture(scope="module", params=NETWORKS)
 def model(request):
     return tiny_encodec(MONO, **request.param)
 
@@ -108,7 +108,7 @@ def test_longer_clips_do_not_compile_again(encodec_mono, audio):
 # --- segments ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 3, 4])
+@pytest.mark.parametrize("at_once", [1, pytest.param(2, marks=pytest.mark.full), 3, 4])
 def test_segments_in_groups_are_coded_as_together(encodec_stereo, at_once):
     num_samples = 3 * STRIDE + 20  # four segments, the third of which is short as well
     audio = noise(2, 2, num_samples)
