@@ -79,7 +79,7 @@ def pytest_collection_finish():
     """Look for garbage less often, and not among what is imported: tracing makes many objects."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
+    gc.set_threshold(10_000)
 
 
 def pytest_collection_modifyitems(config, items):
