@@ -40,6 +40,18 @@ def row_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
+def value_of(scalar: pa.Scalar) -> Any:
+    """A value of a column, as Python has it, but for lists of numbers, which come as arrays."""
+    if isinstance(scalar, pa.StructScalar):
+        return {name: value_of(scalar[name]) for name in scalar} if scalar.is_valid else None
+    if isinstance(scalar, pa.ListScalar) and scalar.is_valid:
+        values = scalar.values
+        if pa.types.is_primitive(values.type):
+            return values.to_numpy(zero_copy_only=False)
+        return [value_of(value) for value in values]
+    return scalar.as_py()
+
+
 def _lists(value: Any) -> Any:
     """An array of two dimensions as a list of arrays, which is what Arrow takes."""
     return list(value) if isinstance(value, np.ndarray) and value.ndim == 2 else value

@@ -78,14 +78,16 @@ class PrepareAudio:
         )
 
     def prepared(
-        self, items: Iterable[tuple[Key, Any]]
+        self, items: Iterable[tuple[Key, Any]], how: Preparation | None = None
     ) -> Iterator[tuple[Key, LoadedClip | PreparedClip | Exception]]:
         """(key, value of an audio column) -> (key, clip), in order, read by threads ahead.
 
         Clips of more than five minutes come unread. The error, where one cannot be prepared, names
         the file.
+
+        how: `preparation()`, where it is known, so that no configuration is read
         """
-        how = self.preparation()
+        how = how or self.preparation()
         most = round(HELD_S * how.sampling_rate)
 
         def prepare(item: tuple[Key, Any]) -> tuple[Key, Any]:
