@@ -1,5 +1,6 @@
 """What stands in a data set's audio column, as audio that can be prepared."""
 
+import operator
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +28,7 @@ def audio_of(value: Any, sampling_rate: int | None = None) -> AudioSource:
         return value
     if hasattr(value, "get_all_samples"):
         samples = value.get_all_samples()
-        return Audio(np.asarray(samples.data, np.float32), int(samples.sample_rate))
+        return Audio(np.asarray(samples.data, np.float32), _rate(samples.sample_rate))
     if isinstance(value, Mapping):
         return _of_mapping(value, sampling_rate)
     if sampling_rate is None:
@@ -43,19 +44,31 @@ def name_of(value: Any) -> str | None:
 
 
 def _of_mapping(value: Mapping, sampling_rate: int | None) -> AudioSource:
-    if value.get("bytes") is not None:
-        return bytes(value["bytes"])
+    content = value.get("bytes")
+    if content is not None:
+        if not isinstance(content, bytes | bytearray | memoryview):
+            raise AudioError(f"bytes are {type(content).__name__}; expected the bytes of a file")
+        return bytes(content)
     if value.get("array") is not None:
-        rate = value.get("sampling_rate", sampling_rate)
+        rate = value.get("sampling_rate")
+        rate = sampling_rate if rate is None else rate
         if rate is None:
             raise AudioError("an array without a sampling rate needs sampling_rate= (Hz)")
-        return Audio(_array(value["array"]), int(rate))
+        return Audio(_array(value["array"]), _rate(rate))
     if value.get("path") is not None:
         return value["path"]
     raise AudioError(
         f"there is no audio in {{{', '.join(value)}}}: expected bytes, a path, or an array with "
         "its sampling_rate"
     )
+
+
+def _rate(value: Any) -> Any:
+    """An integer of any type as Python's; of what is none, `Preparation.of` tells."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return value
 
 
 def _array(value: Any) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import soundfile
 from codax.codec import Audio
 from codax.corpus.loading import NamedModel
 from codax.corpus.rows import clip_of
-from codax.errors import AudioError, CodaxError
+from codax.errors import AudioError, FormatError
 
 FILE_FORMATS = ("wav", "flac")
 COLUMNS = ("codes", "sampling_rate", "num_samples", "num_channels")
@@ -31,7 +32,8 @@ class DecodeAudio:
     restore_loudness: False leaves it at the level that it was coded at
     file_format: "wav", "flac", or None for arrays
 
-    Raises `FormatError` for a row that this model cannot have made, or that has no codes.
+    Raises `FormatError` for a row that this model cannot have made, or that has no codes,
+    `AudioError` for audio that the file format cannot hold.
     """
 
     def __init__(
@@ -66,14 +68,18 @@ class DecodeAudio:
         by_row = zip(*columns.values(), strict=True)
         rows = [dict(zip(names, values, strict=True)) for values in by_row]
         channels = codec.config.audio_channels
-        clips = [(index, clip_of(row, channels)) for index, row in enumerate(rows)]
+        clips = []
+        for index, row in enumerate(rows):
+            with _told_of(index):
+                clips.append((index, clip_of(row, channels)))
         audio: dict[int, Any] = {}
         for index, decoded in codec.decode_clips(
             clips, self.restore_loudness, self.chunk_length_s, self.batch_length_s
         ):
-            if isinstance(decoded, Exception):
-                raise CodaxError(f"clip {index} of the batch: {decoded}") from decoded
-            audio[index] = self._value(decoded)
+            with _told_of(index):
+                if isinstance(decoded, Exception):
+                    raise decoded
+                audio[index] = self._value(decoded)
         values = [audio[index] for index in range(len(rows))]
         return {self.column: values if is_batch else values[0]}
 
@@ -84,5 +90,17 @@ class DecodeAudio:
             raise AudioError("there are samples that are no finite numbers")
         file = io.BytesIO()
         samples = audio.samples.T.clip(-1, 1)
-        soundfile.write(file, samples, audio.sampling_rate, "PCM_16", format=self.file_format)
+        try:
+            soundfile.write(file, samples, audio.sampling_rate, "PCM_16", format=self.file_format)
+        except (soundfile.SoundFileError, ValueError) as error:
+            raise AudioError(f"no {self.file_format} file holds it: {error}") from error
         return {"bytes": file.getvalue(), "path": None}
+
+
+@contextmanager
+def _told_of(index: int) -> Iterator[None]:
+    """Errors say which clip of the batch has them."""
+    try:
+        yield
+    except (AudioError, FormatError) as error:
+        raise type(error)(f"clip {index} of the batch: {error}") from error

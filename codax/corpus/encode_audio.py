@@ -1,8 +1,10 @@
 """Audio columns to codes: callables for `datasets.map`, and the stream behind them."""
 
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,9 @@ HELD_S = 300.0
 
 ERROR_POLICIES = ("raise", "mark")
 
-# What reading a file may raise that is no fault of the program; torchcodec has RuntimeErrors.
-BAD_AUDIO = (CodaxError, OSError, RuntimeError, MemoryError)
+# What reading a file may raise that is no fault of the program: torchcodec has RuntimeErrors, and a
+# path with a null character ValueErrors, as codax has.
+BAD_AUDIO = (ValueError, OSError, RuntimeError, MemoryError)
 
 
 class PrepareAudio:
@@ -55,8 +58,10 @@ class PrepareAudio:
     ):
         if errors not in ERROR_POLICIES:
             raise ValueError(f"errors={errors!r} must be one of {', '.join(ERROR_POLICIES)}")
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers={workers} must be a positive number of threads, or None")
+        if workers is not None and not _is_count(workers):
+            raise ValueError(f"workers={workers!r} must be a positive number of threads, or None")
+        if sampling_rate is not None and not _is_count(sampling_rate):
+            raise ValueError(f"sampling_rate={sampling_rate!r} must be a positive integer (Hz)")
         self.named = NamedModel(model, revision)
         self.column = column
         self.sampling_rate = sampling_rate
@@ -123,7 +128,7 @@ class PrepareAudio:
         if self.column not in batch:
             raise KeyError(f"there is no column {self.column!r}, but {', '.join(batch)}")
         values = batch[self.column]
-        is_batch = isinstance(values, list | tuple) or getattr(values, "ndim", 0) == 1
+        is_batch = _is_batch(batch, values)
         rows: dict[int, dict] = {}
         for index, row in rows_of(enumerate(values if is_batch else [values])):
             if isinstance(row, Exception):
@@ -135,7 +140,9 @@ class PrepareAudio:
             rows[index] = row
         if not is_batch:
             return rows[0]
-        names = rows[0] if rows else self._empty_row(NO_ERROR)
+        names = dict(rows[0] if rows else self._empty_row(NO_ERROR))
+        if self.errors == "raise":
+            names.pop("error", None)
         return {name: [rows[index][name] for index in range(len(rows))] for name in names}
 
 
@@ -227,6 +234,26 @@ class EncodeAudio(PrepareAudio):
 
     def _empty_row(self, error: str) -> dict[str, Any]:
         return empty_row(self.named.config(), error)
+
+
+def _is_batch(batch: Mapping[str, Any], values: Any) -> bool:
+    """Whether these are the values of many examples.
+
+    `datasets` tells, but not of formatted and of streamed data sets. There, a clip [C, T] is taken
+    for a batch unless it comes with its rate, as {"array", "sampling_rate"}.
+    """
+    formatting = sys.modules.get("datasets.formatting.formatting")
+    if formatting is not None and isinstance(batch, formatting.LazyDict):
+        return isinstance(batch, formatting.LazyBatch)
+    if isinstance(values, list | tuple):
+        return not (values and isinstance(values[0], Number))
+    if not getattr(values, "ndim", 0):
+        return False
+    return values.ndim > 1 or getattr(values.dtype, "kind", "f") in "OUS"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _named(error: BaseException, value: Any) -> AudioError:

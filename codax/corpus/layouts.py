@@ -46,13 +46,13 @@ def flattened(codes: ArrayLike, codebook_size: int) -> np.ndarray:
 
     The vocabulary has K * codebook_size tokens. Raises `FormatError` for codes beyond it.
     """
-    codes = _checked(codes, "codes").astype(np.int32)
+    codes = _checked(codes, "codes")
     if codes.size and not 0 <= codes.min() <= codes.max() < codebook_size:
         raise FormatError(
             f"codes reach from {codes.min()} to {codes.max()}, allowed: 0 to {codebook_size - 1}"
         )
     offsets = codebook_size * np.arange(len(codes), dtype=np.int32)
-    return (codes + offsets[:, None]).T.reshape(-1)
+    return (codes.astype(np.int32) + offsets[:, None]).T.reshape(-1)
 
 
 def unflattened(tokens: ArrayLike, num_codebooks: int, codebook_size: int) -> np.ndarray:
@@ -65,8 +65,8 @@ def unflattened(tokens: ArrayLike, num_codebooks: int, codebook_size: int) -> np
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         raise FormatError(f"tokens are {tokens.dtype} {tokens.shape}, allowed: integers [F * K]")
     frames = len(tokens) // num_codebooks
-    codes = tokens[: frames * num_codebooks].astype(np.int32).reshape(frames, num_codebooks).T
-    codes = codes - codebook_size * np.arange(num_codebooks, dtype=np.int32)[:, None]
+    codes = tokens[: frames * num_codebooks].astype(np.int64).reshape(frames, num_codebooks).T
+    codes = codes - codebook_size * np.arange(num_codebooks)[:, None]
     wrong = np.flatnonzero(((codes < 0) | (codes >= codebook_size)).T.reshape(-1))
     if len(wrong):
         place = int(wrong[0])
@@ -75,7 +75,7 @@ def unflattened(tokens: ArrayLike, num_codebooks: int, codebook_size: int) -> np
             f"token {place} is {tokens[place]}, allowed: {low} to {low + codebook_size - 1}, those "
             f"of codebook {place % num_codebooks}"
         )
-    return codes
+    return codes.astype(np.int32)
 
 
 def _checked(codes: ArrayLike, name: str) -> np.ndarray:

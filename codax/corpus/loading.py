@@ -44,14 +44,18 @@ class NamedModel:
         self.revision = revision
         self.content = digest_of(Path(model)) if os.path.isdir(model) else None
         self._codec: AudioCodec | None = None
+        self._config: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_codec": None}
+        return {**self.__dict__, "_codec": None, "_config": None}
 
     def config(self) -> Any:
-        """The configuration, for which no weights are read."""
-        if self._codec is not None:
-            return self._codec.config
+        """The configuration, read once, for which no weights are."""
+        if self._config is None:
+            self._config = self._read_config() if self._codec is None else self._codec.config
+        return self._config
+
+    def _read_config(self) -> Any:
         if self.model in RELEASED and not os.path.isdir(self.model):
             return preset_config(self.model)
         resolved = resolve_model(self.model)
@@ -64,8 +68,8 @@ class NamedModel:
         rank: of one of several processes on this machine, each of which takes one device; None
             takes all devices
         """
+        _refuse_fork()
         if self._codec is None:
-            _refuse_fork()
             options = {} if self.revision is None else {"revision": self.revision}
             codec = AudioCodec.from_pretrained(self.model, **options)
             _place(codec.model, rank)

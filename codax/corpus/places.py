@@ -8,7 +8,8 @@ from codax.errors import CodaxError
 LAUNCHERS = (
     ("RANK", "WORLD_SIZE"),  # torchrun, accelerate launch
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("SLURM_PROCID", "SLURM_NTASKS"),
+    # Of a step that srun started. A batch script has SLURM_NTASKS too, but runs once for all tasks.
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
 
 

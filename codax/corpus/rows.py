@@ -12,6 +12,7 @@ error: "", or why there are no codes, with `errors="mark"` alone
 """
 
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,12 @@ def row_of(clip: EncodedAudio, codebook_size: int = 2**31) -> dict[str, Any]:
     """A clip as a row, whose columns are those above but for `error`.
 
     codebook_size: of the model, which decides the type of the codes
+
+    Raises `FormatError` for what a row does not tell: descript's unpadded chunks, or a loudness for
+    each stream.
     """
+    if not clip.padding or clip.chunk_frames != clip.num_frames:
+        raise FormatError("a row holds clips that were coded whole, not in chunks")
     streams, books, frames = clip.codes.shape
     row = {
         "codes": clip.codes.reshape(streams * books, frames).astype(codes_dtype(codebook_size)),
@@ -77,25 +83,29 @@ def clip_of(row: Mapping[str, Any], channels_per_stream: int = 1) -> EncodedAudi
         raise FormatError(f"a row without codes: {error}")
     try:
         codes = np.array([np.asarray(book) for book in row["codes"]])
-        channels, rate = int(row["num_channels"]), int(row["sampling_rate"])
-        num_samples, input_db = int(row["num_samples"]), float(row.get("input_db", math.nan))
+        channels = operator.index(row["num_channels"])
+        input_db = float(row.get("input_db", math.nan))
+        frames, scales = row.get("segment_frames"), row.get("scales")
+        frames = None if frames is None else tuple(map(operator.index, frames))
+        scales = None if scales is None else np.array([np.asarray(one) for one in scales], float)
+        rate, num_samples = row["sampling_rate"], row["num_samples"]
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"a row is none that codax makes: {error!r}") from error
     streams = channels // channels_per_stream
-    if codes.ndim != 2 or streams < 1 or len(codes) % streams or channels % channels_per_stream:
+    has_streams = streams > 0 and not len(codes) % streams and not channels % channels_per_stream
+    if codes.ndim != 2 or not codes.size or not has_streams:
         raise FormatError(
             f"a row has codes of shape {codes.shape} for {channels} channels, allowed: as many "
             f"books for each {channels_per_stream}"
         )
-    frames, scales = row.get("segment_frames"), row.get("scales")
     return EncodedAudio(
         codes=codes.reshape(streams, -1, codes.shape[1]),
         sampling_rate=rate,
         num_samples=num_samples,
         input_db=None if math.isnan(input_db) else input_db,
         channels_per_stream=channels_per_stream,
-        segment_frames=None if frames is None else tuple(int(count) for count in frames),
-        scales=None if scales is None else np.array([np.asarray(one) for one in scales]),
+        segment_frames=frames,
+        scales=scales,
     )
 
 
