@@ -173,7 +173,7 @@ def test_several_processes_make_what_one_makes(folder, model, tokens, tmp_path):
 
 def test_the_part_of_a_process_is_told_by_its_launcher(folder, model, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_PROCID", "4")
-    monkeypatch.setenv("SLURM_NTASKS", "5")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "5")
     assert tokenize(folder, tmp_path / "out", model) == 0
     names = [path.name for path in (tmp_path / "out" / "data").iterdir()]
     assert names == ["train-00004-of-00005.parquet"]
