@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -17,27 +18,32 @@ MODELS = {
     "music": lambda: tiny_encodec(**MUSIC),
     "stereo": lambda: tiny_encodec(**STEREO),
 }
-# Samples at 8 kHz: less than a hop, whole hops and not, longer than the longest part.
-LENGTHS = (7, 1503, 1204, 3999, 3997)
-CHUNK_S = 0.2
+# (channels in those of a stream, samples, Hz): less than a hop, whole hops and not, longer than the
+# longest part. Three lengths at 8 kHz, since each costs a compilation.
+CLIPS = ((1, 7, 8000), (2, 3997, 8000), (1, 1500, 8000), (2, 5508, 11025))
+LONG = 1
+# Seconds: several parts a clip, and a batch. One part at a time, as by default on a CPU, is what
+# tests/corpus has.
+TOGETHER = {"chunk_length_s": 0.2, "batch_length_s": 1.0}
 # Audio float32: sums in another order; at a loudness, times a gain.
 TOLERANCE = 2e-5
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def codec(request):
-    return AudioCodec(MODELS[request.param]())
+    """Programs run for next to no time here. To optimise them takes half the time that EnCodec's
+    need to compile (its LSTM's), while DAC's compile faster so.
+    """
+    jax.config.update("jax_disable_most_optimizations", request.param != "dac")
+    yield AudioCodec(MODELS[request.param]())
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
 def clips(codec):
-    """Mono and stereo, or stereo alone, at two rates."""
-    channels = [codec.config.audio_channels * (1 + index % 2) for index in range(len(LENGTHS))]
-    rates = [8000, 11025, 8000, 8000, 8000]
-    return [
-        (noise(count, length, seed=length + count), rate)
-        for count, length, rate in zip(channels, LENGTHS, rates, strict=True)
-    ]
+    """Mono and stereo, or stereo and four channels, at two rates."""
+    each = codec.config.audio_channels
+    return [(noise(count * each, length, seed=length), rate) for count, length, rate in CLIPS]
 
 
 @pytest.fixture(scope="module")
@@ -51,48 +57,44 @@ def encoded(codec, clips, **options):
     return dict(codec.encode_clips(loaded, **options))
 
 
-@pytest.mark.parametrize("batch_length_s", [0, 1.0])
-def test_clips_are_encoded_as_they_are_alone(codec, clips, alone, batch_length_s):
-    together = encoded(codec, clips, chunk_length_s=CHUNK_S, batch_length_s=batch_length_s)
+def test_clips_are_encoded_as_they_are_alone(codec, clips, alone):
+    together = encoded(codec, clips, **TOGETHER)
     assert sorted(together) == [*range(len(clips))]
     for index, expected in enumerate(alone):
         same_scales = expected.scales is None or np.allclose(
             together[index].scales, expected.scales, rtol=1e-5
         )
-        assert same_scales, LENGTHS[index]
-        assert np.array_equal(together[index].codes, expected.codes), LENGTHS[index]
+        assert same_scales, CLIPS[index]
+        assert np.array_equal(together[index].codes, expected.codes), CLIPS[index]
         for field in ("segment_frames", "sampling_rate", "num_samples", "input_db"):
             assert getattr(together[index], field) == getattr(expected, field)
 
 
-@pytest.mark.parametrize("batch_length_s", [0, 1.0])
-def test_clips_are_decoded_as_they_are_alone(codec, alone, batch_length_s):
-    together = dict(
-        codec.decode_clips(enumerate(alone), chunk_length_s=CHUNK_S, batch_length_s=batch_length_s)
-    )
+def test_clips_are_decoded_as_they_are_alone(codec, alone):
+    together = dict(codec.decode_clips(enumerate(alone), **TOGETHER))
     for index, clip in enumerate(alone):
         expected = codec.decode(clip)
         assert together[index].sampling_rate == expected.sampling_rate
         np.testing.assert_allclose(
-            together[index].samples, expected.samples, atol=TOLERANCE, err_msg=str(LENGTHS[index])
+            together[index].samples, expected.samples, atol=TOLERANCE, err_msg=str(CLIPS[index])
         )
 
 
 def test_a_long_clip_that_cannot_be_cut_is_coded_by_itself(monkeypatch, clips, alone, codec):
     monkeypatch.setattr(encodec_parts, "WHOLE_S", 0.2)
-    together = encoded(codec, clips, chunk_length_s=CHUNK_S)
+    together = encoded(codec, clips, **TOGETHER)
     for index, clip in enumerate(alone):
-        assert np.array_equal(together[index].codes, clip.codes), LENGTHS[index]
-    decoded = dict(codec.decode_clips(enumerate(alone), chunk_length_s=CHUNK_S))
+        assert np.array_equal(together[index].codes, clip.codes), CLIPS[index]
+    decoded = dict(codec.decode_clips(enumerate(alone), **TOGETHER))
     for index, clip in enumerate(alone):
         expected = codec.decode(clip).samples
         np.testing.assert_allclose(decoded[index].samples, expected, atol=TOLERANCE)
 
 
 def test_fewer_codebooks_and_more_share_no_batch(codec, clips, alone):
-    fewer = encoded(codec, clips[:3], n_quantizers=1, chunk_length_s=CHUNK_S)
-    mixed = [*enumerate(alone[:3]), *((index + 3, fewer[index]) for index in fewer)]
-    together = dict(codec.decode_clips(mixed, chunk_length_s=CHUNK_S, batch_length_s=1.0))
+    fewer = encoded(codec, [clips[LONG]], n_quantizers=1, **TOGETHER)
+    mixed = [(0, alone[LONG]), (1, fewer[0]), (2, alone[0])]
+    together = dict(codec.decode_clips(mixed, **TOGETHER))
     for index, clip in mixed:
         np.testing.assert_allclose(
             together[index].samples, codec.decode(clip).samples, atol=TOLERANCE
@@ -101,21 +103,21 @@ def test_fewer_codebooks_and_more_share_no_batch(codec, clips, alone):
 
 def test_a_clip_that_is_not_in_memory_is_encoded_too(codec, clips, alone):
     how = codec.preparation()
-    assert how.of(*clips[3]).loaded(100) is None
-    both = [(0, how.of(*clips[3])), (1, how.of(*clips[3]).loaded(10**6))]
-    for clip in dict(codec.encode_clips(both, chunk_length_s=CHUNK_S)).values():
-        assert np.array_equal(clip.codes, alone[3].codes)
+    assert how.of(*clips[LONG]).loaded(100) is None
+    both = [(0, how.of(*clips[LONG])), (1, how.of(*clips[LONG]).loaded(10**6))]
+    for clip in dict(codec.encode_clips(both, **TOGETHER)).values():
+        assert np.array_equal(clip.codes, alone[LONG].codes)
 
 
 def test_a_clip_that_fails_on_the_way_leaves_the_others_alone(codec, clips, alone):
     how = codec.preparation()
-    lazy = how.of(clips[3][0], 8000)
-    lazy._source = dataclasses.replace(lazy._source, blocks=Unreadable(clips[3][0]))
-    both = [("late", lazy), ("good", how.of(*clips[3]).loaded(10**6))]
-    results = dict(codec.encode_clips(both, chunk_length_s=CHUNK_S))
+    lazy = how.of(*clips[LONG])
+    lazy._source = dataclasses.replace(lazy._source, blocks=Unreadable(clips[LONG][0]))
+    both = [("late", lazy), ("good", how.of(*clips[LONG]).loaded(10**6))]
+    results = dict(codec.encode_clips(both, **TOGETHER))
     assert isinstance(results["late"], AudioError)
     assert "late.wav" in str(results["late"])
-    assert np.array_equal(results["good"].codes, alone[3].codes)
+    assert np.array_equal(results["good"].codes, alone[LONG].codes)
 
 
 class Unreadable:
@@ -132,7 +134,7 @@ class Unreadable:
 def test_codes_of_another_model_are_told_and_leave_the_others_alone(codec, alone):
     size, books = codec.config.codebook_size, alone[0].num_codebooks
     foreign = EncodedAudio(np.full((1, books, 4), size), 8000, 30)
-    results = dict(codec.decode_clips([("foreign", foreign), ("good", alone[0])]))
+    results = dict(codec.decode_clips([("foreign", foreign), ("good", alone[0])], **TOGETHER))
     assert isinstance(results["foreign"], FormatError)
     assert results["good"].num_samples == alone[0].num_samples
 
