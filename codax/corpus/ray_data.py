@@ -61,7 +61,6 @@ def encode_dataset(
     encode: EncodeAudio,
     concurrency: int | tuple[int, int] = 1,
     num_gpus: float = 0,
-    num_cpus: float = 0,
     batch_size: int = BATCH_SIZE,
     keep_audio: bool = False,
 ) -> "ray.data.Dataset":
@@ -75,13 +74,13 @@ def encode_dataset(
         machines. `encode.workers` threads, 1 by default, prepare the clips of a task, and so many
         processors are reserved for it.
     concurrency: actors, each of which holds the model; or the fewest and the most of them
-    num_gpus, num_cpus: that Ray reserves for an actor. Without a GPU the model computes on all the
-        processors of its machine. Reserve some of them there, to have actors spread over machines,
-        but leave one at least to the tasks.
+    num_gpus: that Ray reserves for an actor; without one the model computes on all the processors
+        of its machine, of which none are reserved, so that there are some for the tasks
     batch_size: clips that an actor takes at a time
     keep_audio: keep the column of audio
 
-    The model's configuration is read here, its weights by the actors.
+    The model's configuration is read here, its weights by the actors. Of an empty data set Ray
+    makes one without columns, and writes no files.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be a positive number of clips")
@@ -103,7 +102,7 @@ def encode_dataset(
         batch_size=batch_size,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
-        num_cpus=num_cpus,
+        num_cpus=0,  # another number than the tasks have, or Ray has the actors do their work too
         num_gpus=num_gpus,
         udf_modifying_row_count=False,
     )

@@ -28,6 +28,7 @@ LENGTHS = (4000, 1500, 3999)
 CLIPS = 12
 BAD = 5
 STARTED_WITHIN_S = 60
+JOBS = ("reader", "encoder")
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +48,8 @@ def cluster():
             object_store_memory=2**28,
         )
         context = ray.data.DataContext.get_current()
-        context.wait_for_min_actors_s = STARTED_WITHIN_S
         context.enable_progress_bars = False
-        yield
+        yield context
         ray.shutdown()
 
 
@@ -85,15 +85,21 @@ def same_rows(rows, expected):
     return repr(rows) == repr(expected)  # NaN included
 
 
-def test_two_workers_write_the_rows_of_one_process(cluster, corpus, tiny_folder, tmp_path):
+def test_two_workers_write_the_rows_of_one_process(
+    cluster, corpus, tiny_folder, tmp_path, monkeypatch
+):
+    # No worker is so fast that it leaves nothing to the other.
+    monkeypatch.setattr(cluster, "wait_for_min_actors_s", STARTED_WITHIN_S)
     alone = EncodeAudio(tiny_folder, errors="mark")
     expected = corpus.map(alone, batched=True, remove_columns=["audio"])
 
-    (tmp_path / "workers").mkdir()
-
     class Witnessed(EncodeAudio):
+        def prepared(self, items, how=None):
+            (tmp_path / f"{os.getpid()}.reader").touch()
+            return super().prepared(items, how)
+
         def encoded_clips(self, clips):
-            (tmp_path / "workers" / str(os.getpid())).touch()
+            (tmp_path / f"{os.getpid()}.encoder").touch()
             return super().encoded_clips(clips)
 
     encode = Witnessed(tiny_folder, errors="mark")
@@ -101,7 +107,10 @@ def test_two_workers_write_the_rows_of_one_process(cluster, corpus, tiny_folder,
         ray.data.from_huggingface(corpus).repartition(3), encode, concurrency=2, batch_size=2
     )
     dataset.write_parquet(str(tmp_path / "codes"))
-    assert len(list((tmp_path / "workers").iterdir())) == 2
+    readers, encoders = ({one.stem for one in tmp_path.glob(f"*.{job}")} for job in JOBS)
+    assert len(encoders) == 2
+    assert readers
+    assert not readers & encoders
 
     written = datasets.load_dataset(
         "parquet", data_dir=str(tmp_path / "codes"), split="train", cache_dir=str(tmp_path)
