@@ -1,6 +1,7 @@
 """Tiny models as folders, each loaded once, and clips with the codes that they have alone."""
 
 import datasets
+import jax
 import pytest
 
 from codax.corpus import DecodeAudio, EncodeAudio
@@ -55,23 +56,28 @@ def _sharing(operator, named):
     return operator
 
 
-@pytest.fixture(scope="session", params=MODELS)
+@pytest.fixture(scope="module", params=MODELS)
 def kind(request):
     return request.param
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def codec(kind, named):
-    return named[kind].codec()
+    """EnCodec's programs are not optimised, which would take half of what it takes to compile them;
+    DAC's compile faster so.
+    """
+    jax.config.update("jax_disable_most_optimizations", kind != "dac")
+    yield named[kind].codec()
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clips(codec):
     """[(float32 [C, T], Hz)]"""
     return mixed_clips(codec.config.audio_channels)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def alone(codec, clips):
     """What `AudioCodec.encode` makes of each clip."""
     return [codec.encode(*clip) for clip in clips]

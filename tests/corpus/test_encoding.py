@@ -28,14 +28,14 @@ def columns_of(kind):
     return {**COLUMNS, **(SEGMENT_COLUMNS if kind == "encodec_48khz" else {})}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dataset(clips):
     """Its audio as files' bytes, as `Audio(decode=False)` gives them."""
     values = [{"bytes": file_of(*clip), "path": None} for clip in clips]
     return dataset_of(values, index=range(len(clips)))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mapped(dataset, encoder, kind):
     """In batches of three and of one."""
     return dataset.map(encoder(kind), batched=True, batch_size=3)
@@ -127,10 +127,10 @@ def one_batch(clips):
 
 
 def test_fewer_codebooks_may_be_asked_for(encoder, named, clips_of_dac):
-    rows = encoder(n_quantizers=2)(one_batch(clips_of_dac))
-    for codes, clip in zip(rows["codes"], clips_of_dac, strict=True):
-        expected = named["dac"].codec().encode(*clip, n_quantizers=2).codes
-        assert np.array_equal(codes.reshape(expected.shape), expected)
+    rows = encoder(n_quantizers=2)(one_batch(clips_of_dac[:1]))
+    expected = named["dac"].codec().encode(*clips_of_dac[0], n_quantizers=2).codes
+    assert expected.shape[1] == 2
+    assert np.array_equal(rows["codes"][0], expected[0])
 
 
 def test_a_bandwidth_may_be_asked_for(encoder, named, clips_of_dac):
@@ -141,9 +141,9 @@ def test_a_bandwidth_may_be_asked_for(encoder, named, clips_of_dac):
 
 
 def test_channels_are_mixed_where_it_is_asked_for(encoder, named, clips_of_dac):
-    rows = encoder(mix_channels=True)(one_batch(clips_of_dac))
-    assert rows["num_channels"] == [1] * len(clips_of_dac)
-    for codes, clip in zip(rows["codes"], clips_of_dac, strict=True):
+    rows = encoder(mix_channels=True)(one_batch(clips_of_dac[:2]))
+    assert rows["num_channels"] == [1, 1]
+    for codes, clip in zip(rows["codes"], clips_of_dac[:2], strict=True):
         expected = named["dac"].codec().encode(*clip, mix_channels=True).codes
         assert np.array_equal(codes, expected[0])
 
