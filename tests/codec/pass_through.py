@@ -52,7 +52,13 @@ class PassThroughModel(FlaxDacModel):
         self.frames_at_once = []
 
     def _apply(self, method, params, *arrays, **options):
-        return {"encode": self._encode, "decode": self._decode}[method](arrays[-1])
+        latents_or_samples, *others = arrays
+        if method == "decode":
+            codes, num_frames = others
+            assert latents_or_samples is num_frames is None
+            return self._decode(codes)
+        assert (method, others) == ("encode", [None])
+        return self._encode(latents_or_samples)
 
     def _encode(self, input_values):
         channels, one, num_samples = input_values.shape
