@@ -13,7 +13,7 @@ NAMES = [command.__name__.rpartition(".")[2] for command in COMMANDS]
 
 
 def test_the_commands_are_these():
-    assert NAMES == ["encode", "decode", "convert", "download", "info", "publish"]
+    assert NAMES == ["encode", "decode", "convert", "download", "info", "publish", "tokenize"]
 
 
 @pytest.mark.parametrize("arguments", [("--help",), *((name, "--help") for name in NAMES)])
