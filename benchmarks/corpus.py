@@ -22,7 +22,7 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.long_audio import _run_command, _write_model
+from benchmarks.long_audio import run_command, write_model
 
 RATES = (16000, 22050, 24000, 44100)
 SHORTEST_S, LONGEST_S = 2.0, 30.0
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[10])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model = options.model or _write_model(Path(folder, "model"), options)
+        model = options.model or write_model(Path(folder, "model"), options)
         for minutes in options.minutes:
             corpus = Path(folder, f"corpus-{minutes:g}")
             count, seconds = _write_corpus(corpus, 60 * minutes)
@@ -45,7 +45,7 @@ def main() -> None:
             if options.what == "memory":
                 output = str(Path(folder, f"tokens-{minutes:g}"))
                 arguments = ("tokenize", str(corpus), "--output", output, "--model", model)
-                elapsed, peak_mb = _run_command(*arguments)
+                peak_mb, elapsed = run_command(*arguments)
                 print(f"  {elapsed:.0f} s, peak {peak_mb:.0f} MB", flush=True)
             else:
                 _measure_overhead(model, corpus, Path(folder), seconds)

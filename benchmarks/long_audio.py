@@ -46,14 +46,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model = options.model or _write_model(Path(folder, "model"), options)
+        model = options.model or write_model(Path(folder, "model"), options)
         if options.what == "memory":
             _measure_memory(model, Path(folder), options)
         else:
             _measure_chunks(model, options)
 
 
-def _write_model(folder: Path, options: argparse.Namespace) -> str:
+def write_model(folder: Path, options: argparse.Namespace) -> str:
     """In a process of its own, whose memory counts for nothing."""
     program = f"""
 import sys
@@ -85,14 +85,14 @@ def _measure_memory(model: str, folder: Path, options: argparse.Namespace) -> No
         source, coded, result = folder / "in.flac", folder / "in.codax", folder / "out.wav"
         _write_audio(source, seconds)
         coding = [
-            _run_command("encode", source, "--model", model, "-o", coded, "--overwrite"),
-            _run_command("decode", coded, "-o", result, "--overwrite"),
+            run_command("encode", source, "--model", model, "-o", coded, "--overwrite"),
+            run_command("decode", coded, "-o", result, "--overwrite"),
         ]
         cells = " | ".join(f"{memory_mb:.0f}, {time_s:.1f}" for memory_mb, time_s in coding)
         print(f"| {seconds:g} s | {cells} |", flush=True)
 
 
-def _run_command(*arguments) -> tuple[float, float]:
+def run_command(*arguments) -> tuple[float, float]:
     """Peak memory in MB and wall time of one `codax` command."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "codax", *map(str, arguments)]

@@ -4,6 +4,8 @@ Every message is one line that names the file or value and says what is allowed,
 line can print it as it is. All are `ValueError`s: code that catches those keeps working.
 """
 
+import os
+
 
 class CodaxError(ValueError):
     """Bad input, found by codax. The base of all errors below."""
@@ -19,3 +21,16 @@ class FormatError(CodaxError):
 
 class CheckpointError(CodaxError):
     """Weights that do not fit the model, or are not what they claim to be."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line; its type stands in for a message that it lacks."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def told_of(name: str | os.PathLike | None, error: BaseException) -> str:
+    """`one_line`, which begins with the name of what the error is about, if it has one."""
+    line = one_line(error)
+    return line if name is None or line.startswith(f"{name}: ") else f"{name}: {line}"

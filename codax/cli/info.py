@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codax.cli import jobs
-from codax.cli.models import config_of
+from codax.cli.models import load_config
 from codax.errors import CodaxError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _facts_of_header(path: str, header: "EcdcHeader") -> dict:
 
 
 def _facts_of_model(name: str) -> dict:
-    config = config_of(name)
+    config = load_config(name)
     facts = {
         "model": name,
         "sampling_rate": config.sampling_rate,

@@ -13,8 +13,7 @@ from typing import BinaryIO
 from huggingface_hub.utils import tqdm
 
 from codax.cli import pipes
-from codax.cli.failures import FAILURES, one_line
-from codax.errors import CodaxError
+from codax.errors import CodaxError, told_of
 
 # Of `codax.codec.audio.OUTPUT_SUBTYPES`, which the parser must not take seconds to import.
 AUDIO_FORMATS = ("wav", "flac", "ogg", "mp3")
@@ -22,6 +21,9 @@ AUDIO_OUTPUTS = tuple(f".{name}" for name in AUDIO_FORMATS)
 CODED_FORMATS = {"dac": ".dac", "ecdc": ".ecdc", "packed": ".codax"}
 CODED_SUFFIXES = tuple(CODED_FORMATS.values())
 DEFAULT_MODEL = "dac_44khz"
+
+# What a command tells of in one line; jax's own errors are RuntimeErrors.
+FAILURES = (ValueError, OSError, MemoryError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -199,13 +201,7 @@ def _run_one(job: Job, work: Callable[[Job], dict], overwrite: bool) -> Outcome:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         return Outcome(source, target, "done", facts=work(job))
     except FAILURES as error:
-        return _failed(source, error)
-
-
-def _failed(source: str, error: BaseException) -> Outcome:
-    reason = one_line(error)
-    named = reason if reason.startswith(f"{source}: ") else f"{source}: {reason}"
-    return Outcome(source, None, "failed", named)
+        return Outcome(source, None, "failed", told_of(source, error))
 
 
 def _files_below(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from codax import __version__
 from codax.cli import convert, decode, download, encode, info, publish, tokenize
-from codax.cli.failures import FAILURES, one_line
+from codax.cli.jobs import FAILURES
+from codax.errors import one_line
 
 COMMANDS = (encode, decode, convert, download, info, publish, tokenize)
 

@@ -1,7 +1,6 @@
 """Loading the model that --model names, or saying how to get it."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,22 +25,17 @@ def load_model(name: str) -> Any:
         return model_class_of(resolved).from_pretrained(resolved)
 
 
-def config_of(name: str) -> Any:
-    """A preset's needs no file; any other is read from its folder or repository."""
-    from codax.configuration import preset_config
-    from codax.conversion import RELEASED, resolve_model
-    from codax.modeling import model_class_of
+def load_config(name: str) -> Any:
+    """The model's configuration, without its weights. Raises as `load_codec` does."""
+    from codax.conversion import config_of
 
-    if name in RELEASED and not os.path.isdir(name):
-        return preset_config(name)
     with explaining(name):
-        resolved = resolve_model(name)
-        return model_class_of(resolved).config_class.from_pretrained(resolved)
+        return config_of(name)
 
 
 def model_type_of(name: str) -> str:
     """The family of a model: "dac" or "encodec"."""
-    return config_of(name).model_type
+    return load_config(name).model_type
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Samples with their rate, and the files that they are saved to."""
 
+import io
 import math
 import os
 import struct
@@ -70,6 +71,17 @@ class Audio:
         shape = self.channels, self.num_samples
         return _write(path, [self.samples], self.sampling_rate, shape, subtype)
 
+    def to_bytes(self, file_format: str = "wav", subtype: str | None = None) -> bytes:
+        """The content of the file that `save` would write. file_format: its suffix, without a dot
+
+        Raises `AudioError` as `save` does.
+        """
+        _require_known(f".{file_format}")
+        file = io.BytesIO()
+        shape = self.channels, self.num_samples
+        _write_file(file, f".{file_format}", [self.samples], self.sampling_rate, shape, subtype)
+        return file.getvalue()
+
     def _require_finite(self) -> None:
         if not np.isfinite(self.samples).all():
             raise AudioError(NON_FINITE)
@@ -139,20 +151,37 @@ def _write(
     """Blocks of audio of `shape`, (channels, samples in all)."""
     path = Path(path)
     suffix = path.suffix.lower()
+    _require_known(suffix, f"{path}: ")
+    with atomic_path(path) as temporary, open(temporary, "r+b", buffering=0) as file:
+        _write_file(file, suffix, blocks, sampling_rate, shape, subtype, f"{path}: ")
+    return path
+
+
+def _require_known(suffix: str, prefix: str = "") -> None:
     if suffix not in OUTPUT_SUBTYPES:
-        raise AudioError(f"{path}: audio is written as {', '.join(OUTPUT_SUBTYPES)}")
+        raise AudioError(f"{prefix}audio is written as {', '.join(OUTPUT_SUBTYPES)}, not {suffix}")
+
+
+def _write_file(
+    file: FileIO | io.BytesIO,
+    suffix: str,
+    blocks: Iterable[np.ndarray],
+    sampling_rate: int,
+    shape: tuple[int, int],
+    subtype: str | None,
+    prefix: str = "",
+) -> None:
+    """As `_write`, to a file that is open. prefix: of errors"""
     file_format = suffix[1:].upper()
     subtype = subtype or OUTPUT_SUBTYPES[suffix]
     num_bytes = BYTES_PER_SAMPLE.get(subtype, 8) * math.prod(shape)
     if file_format == "WAV" and num_bytes > MOST_WAV_BYTES - SAMPLES_AT_ONCE:  # for its header
         file_format = "RF64"  # the same, for sizes of 64 bits
-    with atomic_path(path) as temporary, open(temporary, "r+b", buffering=0) as opened:
-        file = _HonestFile(opened)
-        try:
-            _write_blocks(file, blocks, sampling_rate, shape[0], file_format, subtype, f"{path}: ")
-        finally:
-            file.tell_failure()
-    return path
+    sink = _HonestFile(file)
+    try:
+        _write_blocks(sink, blocks, sampling_rate, shape[0], file_format, subtype, prefix)
+    finally:
+        sink.tell_failure()
 
 
 def _write_blocks(
@@ -232,7 +261,7 @@ class _Pipe:
 class _HonestFile:
     """An unbuffered file that remembers a failure to write, of which libsndfile does not tell."""
 
-    def __init__(self, file: FileIO | _Pipe):
+    def __init__(self, file: FileIO | io.BytesIO | _Pipe):
         self._file = file
         self._failure: OSError | None = None
         self.seek, self.tell, self.read = file.seek, file.tell, file.read

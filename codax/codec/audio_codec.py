@@ -139,10 +139,7 @@ class AudioCodec:
         """
         levels = self._coder.levels(n_quantizers, bandwidth)
         clip = self.preparation(loudness_db, mix_channels).of(audio, sampling_rate)
-        streams = clip.channels // self._coder.channels_per_stream
-        encoder = self._encoder(levels, streams, descript_window_s)
-        coded = join_frames(encoder.run(clip))
-        return self._encoded(clip, coded, **_chunks_of(encoder))
+        return self._encode_alone(clip, levels, descript_window_s)
 
     def decode(
         self,
@@ -299,9 +296,13 @@ class AudioCodec:
         devices = self.model.chunks_at_once(1)
         return PartSizes(shortest, longest, math.ceil(batch_length_s * frame_rate), devices)
 
-    def _encode_alone(self, clip: LoadedClip | PreparedClip, levels: int) -> EncodedAudio:
-        encoder = self._encoder(levels, clip.channels // self._coder.channels_per_stream, None)
-        return self._encoded(clip, join_frames(encoder.run(clip)))
+    def _encode_alone(
+        self, clip: LoadedClip | PreparedClip, levels: int, descript_window_s: float | None = None
+    ) -> EncodedAudio:
+        streams = clip.channels // self._coder.channels_per_stream
+        encoder = self._encoder(levels, streams, descript_window_s)
+        coded = join_frames(encoder.run(clip))
+        return self._encoded(clip, coded, **_chunks_of(encoder))
 
     def _finished(self, clip: EncodedAudio, decoded: np.ndarray) -> Audio:
         """All of a clip as the network decoded it, at the loudness and rate of the original."""

@@ -14,6 +14,7 @@ from codax.conversion.encodec_lm import released_encodec_lm as released_encodec_
 from codax.conversion.encodec_lm import save_encodec_lm as save_encodec_lm
 from codax.conversion.encodec_lm_torch import torch_probabilities as torch_probabilities
 from codax.conversion.fetch import download_model as download_model
+from codax.conversion.resolve import config_of as config_of
 from codax.conversion.resolve import resolve_model as resolve_model
 from codax.conversion.verify import Agreement as Agreement
 from codax.conversion.verify import verify_against_torch as verify_against_torch
@@ -22,6 +23,7 @@ __all__ = [
     "RELEASED",
     "Agreement",
     "ReleasedCheckpoint",
+    "config_of",
     "convert_checkpoint",
     "convert_to_audiocraft",
     "download_model",

@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # pyright: ignore[reportPrivateImportUsage]
 from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME
 
+from codax.configuration import preset_config
 from codax.errors import CheckpointError
+from codax.modeling import model_class_of
 from codax.modeling.weight_files import SAFETENSORS
 
 from .checkpoints import RELEASED, converted_folder
@@ -34,6 +37,20 @@ def resolve_model(name_or_path: str | os.PathLike) -> str:
         f"{name!r} is neither a folder, nor a Hub id 'owner/name', nor one of the released models: "
         f"{', '.join(RELEASED)}"
     )
+
+
+def config_of(name_or_path: str | os.PathLike, **hub_options: Any) -> Any:
+    """The configuration of a model that `resolve_model` knows. A released one's needs no file.
+
+    hub_options: as `PretrainedConfig.from_pretrained` takes them
+
+    Raises as `resolve_model` does, and `OSError` where nothing can be fetched.
+    """
+    if name_or_path in RELEASED and not os.path.isdir(name_or_path):
+        return preset_config(str(name_or_path))
+    resolved = resolve_model(name_or_path)
+    config_class = model_class_of(resolved, **hub_options).config_class
+    return config_class.from_pretrained(resolved, **hub_options)
 
 
 def is_converted(folder: Path) -> bool:

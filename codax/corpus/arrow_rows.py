@@ -6,7 +6,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from codax.corpus.rows import codes_dtype
+from codax.corpus.rows import codes_dtype, empty_row
+
+TYPES = {
+    "sampling_rate": pa.int64(),
+    "num_samples": pa.int64(),
+    "num_channels": pa.int64(),
+    "input_db": pa.float64(),
+    "segment_frames": pa.list_(pa.int32()),
+    "scales": pa.list_(pa.list_(pa.float32())),
+    "error": pa.string(),
+}
+"""Of all columns but the codes, whose type depends on the model."""
 
 
 def row_schema(config: Any, errors: str = "raise") -> pa.Schema:
@@ -15,20 +26,9 @@ def row_schema(config: Any, errors: str = "raise") -> pa.Schema:
     errors: "mark" for rows that have a column `error`, as `EncodeAudio` takes it
     """
     codes = pa.from_numpy_dtype(codes_dtype(config.codebook_size))
-    columns: dict[str, pa.DataType] = {
-        "codes": pa.list_(pa.list_(codes)),
-        "sampling_rate": pa.int64(),
-        "num_samples": pa.int64(),
-        "num_channels": pa.int64(),
-        "input_db": pa.float64(),
-    }
-    if getattr(config, "segmenting", None) is not None:
-        columns["segment_frames"] = pa.list_(pa.int32())
-    if getattr(config, "normalize", False):
-        columns["scales"] = pa.list_(pa.list_(pa.float32()))
-    if errors == "mark":
-        columns["error"] = pa.string()
-    return pa.schema(list(columns.items()))
+    types = {**TYPES, "codes": pa.list_(pa.list_(codes))}
+    names = [*empty_row(config), *(["error"] if errors == "mark" else [])]
+    return pa.schema([(name, types[name]) for name in names])
 
 
 def row_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

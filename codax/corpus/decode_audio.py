@@ -1,20 +1,19 @@
 """Codes of a data set to audio: the way back."""
 
-import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from codax.codec import Audio
+from codax.codec.audio import OUTPUT_SUBTYPES
 from codax.corpus.loading import NamedModel
 from codax.corpus.rows import clip_of
 from codax.errors import AudioError, FormatError
 
-FILE_FORMATS = ("wav", "flac")
+FILE_FORMATS = tuple(suffix[1:] for suffix in OUTPUT_SUBTYPES)
 COLUMNS = ("codes", "sampling_rate", "num_samples", "num_channels")
 OPTIONAL_COLUMNS = ("input_db", "segment_frames", "scales", "error")
 
@@ -24,13 +23,13 @@ class DecodeAudio:
 
     Takes the columns that `EncodeAudio` gives and adds a column of audio, of the length, rate,
     channels and loudness of the original: {"array": float32 [C, T], "sampling_rate"}, or with
-    `file_format` {"bytes", "path": None}, 16-bit files that `cast_column(..., Audio())` decodes.
-    Pickles as `EncodeAudio` does.
+    `file_format` {"bytes", "path": None}, which `cast_column(..., Audio())` decodes: files as
+    `Audio.save` writes them. Pickles as `EncodeAudio` does.
 
     model, revision, chunk_length_s, batch_length_s: as `EncodeAudio` takes them
     column: of the audio
     restore_loudness: False leaves it at the level that it was coded at
-    file_format: "wav", "flac", or None for arrays
+    file_format: "wav", "flac", "ogg", "mp3", or None for arrays
 
     Raises `FormatError` for a row that this model cannot have made, or that has no codes,
     `AudioError` for audio that the file format cannot hold.
@@ -48,7 +47,8 @@ class DecodeAudio:
         file_format: str | None = None,
     ):
         if file_format not in (None, *FILE_FORMATS):
-            raise ValueError(f"file_format={file_format!r} must be wav, flac or None")
+            allowed = ", ".join(FILE_FORMATS)
+            raise ValueError(f"file_format={file_format!r} must be {allowed} or None")
         self.named = NamedModel(model, revision)
         self.column = column
         self.restore_loudness = restore_loudness
@@ -86,15 +86,7 @@ class DecodeAudio:
     def _value(self, audio: Audio) -> dict[str, Any]:
         if self.file_format is None:
             return {"array": audio.samples, "sampling_rate": audio.sampling_rate}
-        if not np.isfinite(audio.samples).all():
-            raise AudioError("there are samples that are no finite numbers")
-        file = io.BytesIO()
-        samples = audio.samples.T.clip(-1, 1)
-        try:
-            soundfile.write(file, samples, audio.sampling_rate, "PCM_16", format=self.file_format)
-        except (soundfile.SoundFileError, ValueError) as error:
-            raise AudioError(f"no {self.file_format} file holds it: {error}") from error
-        return {"bytes": file.getvalue(), "path": None}
+        return {"bytes": audio.to_bytes(self.file_format), "path": None}
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from codax.corpus.audio_values import audio_of, name_of
 from codax.corpus.loading import NamedModel
 from codax.corpus.prefetch import default_workers, made_ahead
 from codax.corpus.rows import NO_ERROR, empty_row, row_of
-from codax.errors import AudioError, CodaxError
+from codax.errors import AudioError, CodaxError, told_of
 from codax.formats import EncodedAudio
 
 HELD_S = 300.0
@@ -101,7 +101,7 @@ class PrepareAudio:
                 clip = how.of(audio_of(value, self.sampling_rate))
                 return key, clip.loaded(most) or clip
             except BAD_AUDIO as error:
-                return key, _named(error, value)
+                return key, AudioError(told_of(name_of(value), error))
 
         return made_ahead(prepare, items, self.workers or default_workers())
 
@@ -119,9 +119,9 @@ class PrepareAudio:
             row = {"input_values": samples, "sampling_rate": clip.sampling_rate}
             yield key, {**row, "num_samples": clip.num_samples, "input_db": loudness}
 
-    def _empty_row(self, error: str) -> dict[str, Any]:
+    def _empty_row(self) -> dict[str, Any]:
         row = {"input_values": np.zeros((0, 0), np.float32), "sampling_rate": 0, "num_samples": 0}
-        return {**row, "input_db": np.nan, "error": error}
+        return {**row, "input_db": np.nan}
 
     def _columns(self, batch: Mapping[str, Any], rows_of: Any) -> dict[str, Any]:
         """Run over the values of the column; those of one example are one row."""
@@ -131,19 +131,19 @@ class PrepareAudio:
         is_batch = _is_batch(batch, values)
         rows: dict[int, dict] = {}
         for index, row in rows_of(enumerate(values if is_batch else [values])):
+            error = NO_ERROR
             if isinstance(row, Exception):
                 if self.errors == "raise":
                     raise _at(row, index)
-                row = self._empty_row(str(row))
-            elif self.errors == "mark":
-                row = {**row, "error": NO_ERROR}
-            rows[index] = row
+                row, error = self._empty_row(), str(row)
+            rows[index] = self._marked(row, error)
         if not is_batch:
             return rows[0]
-        names = dict(rows[0] if rows else self._empty_row(NO_ERROR))
-        if self.errors == "raise":
-            names.pop("error", None)
+        names = rows[0] if rows else self._marked(self._empty_row(), NO_ERROR)
         return {name: [rows[index][name] for index in range(len(rows))] for name in names}
+
+    def _marked(self, row: dict[str, Any], error: str) -> dict[str, Any]:
+        return {**row, "error": error} if self.errors == "mark" else row
 
 
 class EncodeAudio(PrepareAudio):
@@ -232,8 +232,8 @@ class EncodeAudio(PrepareAudio):
         for key, clip in self.encoded(items):
             yield key, clip if isinstance(clip, Exception) else self.row_of(clip)
 
-    def _empty_row(self, error: str) -> dict[str, Any]:
-        return empty_row(self.named.config(), error)
+    def _empty_row(self) -> dict[str, Any]:
+        return empty_row(self.named.config())
 
 
 def _is_batch(batch: Mapping[str, Any], values: Any) -> bool:
@@ -254,17 +254,6 @@ def _is_batch(batch: Mapping[str, Any], values: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _named(error: BaseException, value: Any) -> AudioError:
-    """An error of reading a value, which says of which file, if it has a name."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        reason = f"{error.filename}: {error.strerror}"
-    name = name_of(value)
-    if name is not None and not reason.startswith(f"{name}: "):
-        reason = f"{name}: {reason}"
-    return AudioError(reason)
 
 
 def _at(error: Exception, index: int) -> Exception:

@@ -208,7 +208,7 @@ class TokenizeJob:
 
     def _manifest(self) -> dict[str, Any]:
         encode = self._encode
-        config = encode.named.config()
+        config = encode.named.codec().config  # which tells the commit that was loaded, of any name
         how = encode.preparation()
         return {
             "codax": __version__,

@@ -9,9 +9,7 @@ import jax
 from jax._src import xla_bridge  # whether JAX has started is not told elsewhere
 
 from codax.codec import AudioCodec
-from codax.configuration import preset_config
-from codax.conversion import RELEASED, resolve_model
-from codax.modeling import model_class_of
+from codax.conversion import config_of
 
 _forked_from_jax = False
 
@@ -52,15 +50,12 @@ class NamedModel:
     def config(self) -> Any:
         """The configuration, read once, for which no weights are."""
         if self._config is None:
-            self._config = self._read_config() if self._codec is None else self._codec.config
+            self._config = config_of(self.model, **self._hub_options)
         return self._config
 
-    def _read_config(self) -> Any:
-        if self.model in RELEASED and not os.path.isdir(self.model):
-            return preset_config(self.model)
-        resolved = resolve_model(self.model)
-        options = {} if self.revision is None else {"revision": self.revision}
-        return model_class_of(resolved, **options).config_class.from_pretrained(resolved, **options)
+    @property
+    def _hub_options(self) -> dict[str, Any]:
+        return {} if self.revision is None else {"revision": self.revision}
 
     def codec(self, rank: int | None = None) -> AudioCodec:
         """The model, loaded once.
@@ -70,8 +65,7 @@ class NamedModel:
         """
         _refuse_fork()
         if self._codec is None:
-            options = {} if self.revision is None else {"revision": self.revision}
-            codec = AudioCodec.from_pretrained(self.model, **options)
+            codec = AudioCodec.from_pretrained(self.model, **self._hub_options)
             _place(codec.model, rank)
             self._codec = codec
         return self._codec

@@ -156,8 +156,10 @@ class _Encode:
 
     def _row(self, clip: EncodedAudio | Exception) -> dict[str, Any]:
         if isinstance(clip, Exception):
-            return empty_row(self._encode.named.config(), _told(clip, self._encode))
-        return {**self._encode.row_of(clip), "error": NO_ERROR}
+            row, error = empty_row(self._encode.named.config()), _told(clip, self._encode)
+        else:
+            row, error = self._encode.row_of(clip), NO_ERROR
+        return {**row, "error": error}  # which the schema drops where it is not wanted
 
 
 def _packed(clip: LoadedClip | PreparedClip | Exception, encode: EncodeAudio) -> dict[str, Any]:

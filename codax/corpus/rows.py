@@ -57,8 +57,10 @@ def row_of(clip: EncodedAudio, codebook_size: int = 2**31) -> dict[str, Any]:
     return row
 
 
-def empty_row(config: Any, error: str) -> dict[str, Any]:
-    """The row of a clip without codes, for a model with this configuration."""
+def empty_row(config: Any) -> dict[str, Any]:
+    """The row of a clip without codes, for a model with this configuration: all columns but
+    `error`, in their order.
+    """
     row = {
         "codes": np.zeros((0, 0), codes_dtype(config.codebook_size)),
         "sampling_rate": 0,
@@ -70,7 +72,7 @@ def empty_row(config: Any, error: str) -> dict[str, Any]:
         row["segment_frames"] = np.zeros(0, np.int32)
     if getattr(config, "normalize", False):
         row["scales"] = np.zeros((0, 0), np.float32)
-    return {**row, "error": error}
+    return row
 
 
 def clip_of(row: Mapping[str, Any], channels_per_stream: int = 1) -> EncodedAudio:

@@ -16,7 +16,7 @@ from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, logging
 
 from codax.conversion import RELEASED, Agreement, verify_against_torch
 from codax.conversion.checkpoints import originals_folder
-from codax.errors import CodaxError
+from codax.errors import CodaxError, one_line
 from codax.feature_extraction import EXTRACTORS
 from codax.hub_saving import made_repository, tell_of_other_weights, write_auto_map
 
@@ -211,8 +211,8 @@ def _in_one_line(what: str) -> Iterator[None]:
             f"{what}: cannot be reached ({type(error).__name__}); nothing was published"
         ) from error
     except (RuntimeError, ValueError) as error:  # of an upload, or of what the Hub says of the card
-        reason = f" ({_one_line(error.__cause__)})" if error.__cause__ else ""
-        raise CodaxError(f"{what}: {_one_line(error)}{reason}") from error
+        reason = f" ({one_line(error.__cause__)})" if error.__cause__ else ""
+        raise CodaxError(f"{what}: {one_line(error)}{reason}") from error
 
 
 def _reason(error: requests.HTTPError) -> str:
@@ -222,8 +222,4 @@ def _reason(error: requests.HTTPError) -> str:
             f"the Hub refuses ({status}): `hf auth login` with a token that may write to "
             "this repository"
         )
-    return f"the Hub answers {status}: {_one_line(error)}"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return f"the Hub answers {status}: {one_line(error)}"

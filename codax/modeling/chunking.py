@@ -160,6 +160,17 @@ def is_traced(*trees: Any) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
+def take_counts(counts: Any, starts: Sequence[Any], size: int) -> Any:
+    """How many of the first `counts` lie in [start, start + size), for each of `starts`: [S * B].
+
+    counts: int [B]; None stays None
+    """
+    if counts is None:
+        return None
+    numpy: Any = jnp if is_traced(counts, starts) else np
+    return numpy.concatenate([(counts - start).clip(0, size) for start in starts])
+
+
 def take_spans(array: Any, starts: Sequence[Any], size: int) -> Any:
     """array[..., start : start + size] for each of `starts`, which may be traced: [S * B, ..., n].
 

@@ -24,7 +24,7 @@ from codax.configuration.config_fields import DecodeChunks
 from codax.configuration.configuration_encodec import ContextFrames
 from codax.configuration.conv_geometry import Layer, Lstm, named_layers
 
-from .chunking import Chunking, is_traced, one_ahead, take_spans
+from .chunking import Chunking, is_traced, one_ahead, take_counts, take_spans
 from .devices import on_host
 from .lstm import LstmCarry
 from .segments import OverlapAdd
@@ -147,7 +147,7 @@ def encode_in_chunks(
     def process(states, starts, following, size):
         (start,) = starts
         piece = take_spans(samples, [start * hop_length], size * hop_length)
-        own_lengths = (lengths - start * hop_length).clip(0, size * hop_length)
+        own_lengths = take_counts(lengths, [start * hop_length], size * hop_length)
         return part.encode(states, start, following, piece, own_lengths, levels, params)
 
     run = chunking.kept_traced if traced else chunking.kept
@@ -177,19 +177,13 @@ def decode_in_chunks(
     chunking = Chunking.of(chunks, (part.context.before, part.context.after))
     exact = chunks.mode == "exact"
 
-    def counts(starts, size):
-        """Frames that there are, for each start and clip."""
-        if num_frames is None:
-            return None
-        numpy = jnp if traced else np
-        return numpy.concatenate([(num_frames - start).clip(0, size) for start in starts])
-
     def process(states, starts, following, size):
         pieces = take_spans(codes, starts, size)
+        counts = take_counts(num_frames, starts, size)
         if exact:
             (start,) = starts
-            return part.decode(states, start, following, pieces, counts(starts, size), params)
-        samples = model._apply("decode_segments", params, pieces, None, counts(starts, size))
+            return part.decode(states, start, following, pieces, counts, params)
+        samples = model._apply("decode_segments", params, pieces, None, counts)
         return states, samples.swapaxes(1, 2)
 
     if traced:

@@ -71,7 +71,12 @@ def checked_counts(name: str, counts: Any, batch: int) -> np.ndarray:
 
 
 def checked_frames(num_frames: Any, shape: tuple[int, ...], size: int) -> Any:
-    """Integers of this shape from 0 to `size`, unless they are traced; `ValueError` otherwise."""
+    """Integers of this shape from 0 to `size`, unless they are traced; `ValueError` otherwise.
+
+    None, for all frames, stays None.
+    """
+    if num_frames is None:
+        return None
     is_traced = isinstance(num_frames, Tracer)
     frames = num_frames if is_traced else np.asarray(num_frames)
     if frames.shape != shape or not jnp.issubdtype(frames.dtype, jnp.integer):

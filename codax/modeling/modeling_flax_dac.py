@@ -16,7 +16,7 @@ from codax.configuration.config_fields import DecodeChunks
 from codax.configuration.configuration_dac import DacArchitecture, DacConfig
 from codax.configuration.conv_geometry import output_length
 
-from .chunking import Chunking, is_traced, take_spans
+from .chunking import Chunking, is_traced, take_counts, take_spans
 from .conv_padding import without_rest
 from .devices import on_host
 from .input_checks import checked_audio, checked_codes, checked_frames, lengths_of_mask
@@ -262,11 +262,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
             spans = [start * hop_length for start in starts]
             more = rest if traced or starts[-1] + size == num_frames else 0
             piece = take_spans(audio, spans, size * hop_length + more)
-            there = None
-            if lengths is not None:
-                numpy = jnp if traced else np
-                there = [(lengths - span).clip(0, size * hop_length) for span in spans]
-                there = numpy.concatenate(there)
+            there = take_counts(lengths, spans, size * hop_length)
             output = self._apply("encode", params, piece, there, n_quantizers=levels)
             codes, latents = output.audio_codes, output.projected_latents
             return state, (output.quantized_representation, codes, latents)
@@ -346,10 +342,9 @@ class FlaxDacModel(FlaxPreTrainedCodec):
         batch, longest = _extent(arrays)
         if output_length(self.module.architecture.decoder_convs, longest, padded) < 1:
             raise ValueError(f"{longest} frames are too few to decode with padded={padded}")
-        if num_frames is not None:
-            if not padded:
-                raise ValueError("padded=False takes no num_frames: such windows are whole")
-            num_frames = checked_frames(num_frames, (batch,), longest)
+        if num_frames is not None and not padded:
+            raise ValueError("padded=False takes no num_frames: such windows are whole")
+        num_frames = checked_frames(num_frames, (batch,), longest)
         chunks = self.config.decode_chunks(chunk_length_s, overlap, chunk_mode)
         if chunks is None or chunks.frames >= longest or not padded:
             output = self._apply("decode", params, *arrays, num_frames, padded=padded)
@@ -412,10 +407,7 @@ class FlaxDacModel(FlaxPreTrainedCodec):
 
         def process(state, starts, _, size):
             pieces = [take_spans(array, starts, size) for array in arrays]
-            there = None
-            if num_frames is not None:
-                numpy = jnp if traced else np
-                there = numpy.concatenate([(num_frames - one).clip(0, size) for one in starts])
+            there = take_counts(num_frames, starts, size)
             audio = self._apply("decode", params, *pieces, there).audio_values
             # All but the last must fill their frames: odd strides leave some short.
             missing = 0 if chunking.is_mean else size * hop_length - audio.shape[-1]

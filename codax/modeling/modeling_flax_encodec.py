@@ -353,10 +353,9 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         """
         codes = self._checked_codes(audio_codes)
         scales = self._checked_scales(audio_scales, codes.shape)
-        if num_frames is not None:
-            frames = checked_frames(num_frames, codes.shape[:2], codes.shape[-1])
-            lengths = length = None
-        else:
+        frames = checked_frames(num_frames, codes.shape[:2], codes.shape[-1])
+        lengths = length = None
+        if frames is None:
             frames, lengths, length = self._extent(
                 codes.shape, num_samples, padding_mask, last_frame_pad_length
             )
@@ -411,11 +410,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         """
         codes = self._checked_codes(audio_codes)
         scales = self._checked_scales(audio_scales, codes.shape)
-        frames = (
-            None
-            if num_frames is None
-            else checked_frames(num_frames, codes.shape[:2], codes.shape[-1])
-        )
+        frames = checked_frames(num_frames, codes.shape[:2], codes.shape[-1])
         if self.config.segmenting is not None:
             return self._pieces_of_segments(codes, scales, frames, chunks, span, params)
         if self.config.codes_whole_clips:

@@ -18,7 +18,7 @@ import soundfile
 
 from codax import AudioError, EncodedAudio
 from codax.cli import pipes
-from codax.cli.failures import FAILURES
+from codax.cli.jobs import FAILURES
 from codax.cli.main import main
 from codax.codec import LazyAudio
 

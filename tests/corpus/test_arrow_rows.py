@@ -47,7 +47,9 @@ def mapped(*rows):
 
 @pytest.mark.parametrize("errors", ["raise", "mark"])
 def test_tables_of_rows_are_those_of_datasets(config, row, errors):
-    rows = [row, row] if errors == "raise" else [{**row, "error": ""}, empty_row(config, "bad")]
+    rows = [row, row]
+    if errors == "mark":
+        rows = [{**row, "error": ""}, {**empty_row(config), "error": "bad"}]
     schema = row_schema(config, errors)
     table, expected = row_table(rows, schema), mapped(*rows)
     assert table.schema.equals(expected.schema.remove_metadata())
