@@ -1,0 +1,1 @@
+"""Training codecs: losses, discriminators, data, the trainer."""
