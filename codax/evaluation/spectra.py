@@ -5,7 +5,7 @@ which are those of `torch.stft`; filters are librosa's or torchaudio's.
 """
 
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ def stft(
     match_stride: bool = False,
     centred: bool = True,
     normalized: bool = False,
+    num_samples: jax.Array | None = None,
 ) -> jax.Array:
     """Give the short-time Fourier transform under a periodic Hann window.
 
@@ -35,25 +36,37 @@ def stft(
     centred: frame f is centred at sample f * hop_length, the ends being reflected by half a window;
         otherwise it begins there, and samples behind the last whole window are left out
     normalized: divide by the root of the window's energy, as torchaudio's `normalized=True`
+    num_samples: int [B], where samples are [B, ..., T], of clips that end before T, each longer
+        than half a window: the first `num_frames` of their centred frames are those that they have
+        alone, the others mean nothing
     -> complex64 [..., window_length // 2 + 1, F] (complex128 of float64), in which F is
     1 + T // hop_length for centred frames
 
     Raises `ValueError` for lengths that are not positive, for a hop that `match_stride` does not
-    take, and for audio that is too short to be reflected or to fill a window.
+    take, for audio that is too short to be reflected or to fill a window, and for `num_samples` of
+    frames that are not simply centred.
     """
     hop_length = window_length // 4 if hop_length is None else hop_length
     _check_lengths(window_length, hop_length)
+    if num_samples is not None and (match_stride or not centred):
+        raise ValueError("num_samples is taken for centred frames without match_stride alone")
     samples = samples.astype(jnp.promote_types(samples.dtype, jnp.float32))
     if match_stride:
         samples = _reflected(samples, *_stride_padding(samples, window_length, hop_length))
     if centred or match_stride:
-        samples = _reflected(samples, window_length // 2, window_length // 2)
+        samples = _reflected(samples, window_length // 2, window_length // 2, num_samples)
     window = hann_window(window_length).astype(samples.dtype)
     if normalized:
         window = window / np.sqrt(np.sum(window**2))
     spectrum = jnp.fft.rfft(frames(samples, window_length, hop_length) * window)
     spectrum = jnp.swapaxes(spectrum, -1, -2)
     return spectrum[..., 2:-2] if match_stride else spectrum
+
+
+def num_frames(num_samples: Any, window_length: int, hop_length: int | None = None) -> Any:
+    """How many centred frames `stft` gives for so many samples: an int, or int [B]."""
+    hop_length = window_length // 4 if hop_length is None else hop_length
+    return 1 + (num_samples - window_length % 2) // hop_length
 
 
 def mel_spectrogram(
@@ -65,13 +78,14 @@ def mel_spectrogram(
     *,
     f_min: float = 0.0,
     f_max: float | None = None,
+    num_samples: jax.Array | None = None,
 ) -> jax.Array:
     """Sum the magnitudes of the `stft` under librosa's mel filters.
 
     As `AudioSignal.mel_spectrogram` of audiotools. Arguments are those of `stft` and of
     `mel_filter_bank`. float [..., T] -> float32 [..., num_mels, F]
     """
-    magnitudes = jnp.abs(stft(samples, window_length, hop_length))
+    magnitudes = jnp.abs(stft(samples, window_length, hop_length, num_samples=num_samples))
     bank = mel_filter_bank(sampling_rate, window_length, num_mels, f_min, f_max)
     return jnp.einsum("mf,...ft->...mt", bank, magnitudes, precision="highest")
 
@@ -167,15 +181,21 @@ def _stride_padding(samples, window_length, hop_length):
     return side, side + -samples.shape[-1] % hop_length
 
 
-def _reflected(samples, left, right):
-    """Reflect [..., T] once, as torch does, about its first and last samples."""
+def _reflected(samples, left, right, num_samples=None):
+    """Reflect [B, ..., T] once, as torch does, about the first sample and the last one."""
     length = samples.shape[-1]
     if max(left, right) >= length:
         raise ValueError(
             f"audio of {length} samples is too short: its ends are reflected by "
             f"{max(left, right)} samples, so it must be longer than that"
         )
-    return jnp.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(left, right)], mode="reflect")
+    if num_samples is None:
+        return jnp.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(left, right)], mode="reflect")
+    places = jnp.abs(jnp.arange(-left, length + right))
+    last = num_samples[:, None] - 1
+    places = jnp.clip(jnp.where(places > last, 2 * last - places, places), 0, length - 1)
+    places = places.reshape(len(places), *[1] * (samples.ndim - 2), -1)
+    return jnp.take_along_axis(samples, places, axis=-1)
 
 
 def _to_length(samples, length):

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codax.evaluation.spectra import frames, hann_window, mel_filter_bank, mel_spectrogram, stft
+from codax.evaluation.spectra import (
+    frames,
+    hann_window,
+    mel_filter_bank,
+    mel_spectrogram,
+    num_frames,
+    stft,
+)
 from tests.reference import peers
 
 from . import references
@@ -89,6 +96,17 @@ def test_mel_spectrum_equals_audiotools():
     assert_close(mel_spectrogram(jnp.array(samples), RATE, 40, 512), expected.numpy())
 
 
+def test_padded_clips_have_the_frames_that_they_have_alone():
+    window_length = 99  # odd, and not a multiple of its hop
+    lengths = [300, 211, 64]
+    padded = jnp.array(noise(3, 2, 300))
+    spectra = stft(padded, window_length, num_samples=jnp.array(lengths))
+    for clip, spectrum, length in zip(padded, spectra, lengths, strict=True):
+        alone = stft(clip[:, :length], window_length)
+        assert alone.shape[-1] == num_frames(length, window_length)
+        assert_close(spectrum[..., : alone.shape[-1]], alone)
+
+
 @pytest.mark.parametrize("scale", ["slaney", "htk"])
 @pytest.mark.parametrize(
     ("rate", "n_fft", "num_mels", "f_min", "f_max"),
@@ -98,6 +116,29 @@ def test_mel_filters_equal_those_of_transformers(scale, rate, n_fft, num_mels, f
     expected = references.mel_filters(rate, n_fft, num_mels, f_min, f_max, scale)
     actual = mel_filter_bank(rate, n_fft, num_mels, f_min, f_max, scale)
     assert_close(actual, expected)
+
+
+# Of 6 filters for 64 samples at 11025 Hz, whose half is no whole number: the sums of each filter,
+# and of each weighted by 0, 1, ..., 32, as librosa 0.11.0 and torchaudio 2.11.0 give them.
+# torchaudio computes in float32.
+GOLDENS = {
+    "slaney": (
+        [0.005756158, 0.005742532, 0.005778219, 0.005853869, 0.005790353, 0.005797633],
+        [0.012963056, 0.025509835, 0.040306426, 0.060914622, 0.089193946, 0.131874775],
+    ),
+    "htk": (
+        [1.6754704, 2.3959618, 3.2735736, 4.5130315, 6.1169300, 8.3545060],
+        [2.93405858, 9.01307261, 21.62391826, 47.58422202, 97.30860554, 193.74146283],
+    ),
+}
+
+
+@pytest.mark.parametrize("scale", GOLDENS)
+def test_mel_filters_equal_librosa_and_torchaudio_at_an_odd_rate(scale):
+    bank = mel_filter_bank(11025, 64, 6, scale=scale)
+    sums, weighted = GOLDENS[scale]
+    np.testing.assert_allclose(bank.sum(axis=1), sums, rtol=1e-6)
+    np.testing.assert_allclose(bank @ np.arange(33.0), weighted, rtol=1e-6)
 
 
 def test_slaney_filters_have_unit_area_over_hertz():
