@@ -25,7 +25,7 @@ needs_descript = pytest.mark.skipif(
 RATE = 16000
 # Means of some thousand float32 logarithms, of sums of up to 2048 products.
 VALUE_TOLERANCE = 1e-5
-# Of the largest. A logarithm's gradient is one over a magnitude: where a bin of a spectrum is nearly
+# Of the largest. A logarithm has the gradient of one over a magnitude: where a bin is nearly
 # nothing it is large and mostly rounding, so that float32 misses float64 by 4e-3 there and here.
 GRADIENT_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE_OF_STFT = 4e-3
