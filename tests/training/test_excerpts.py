@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from codax import Audio, AudioError
-from codax.feature_extraction import resample
+from codax.feature_extraction import measure_loudness, resample
 from codax.training.excerpts import ExcerptShape, excerpt_at, open_clip, salient_excerpt
 from tests.reference.peers import import_audiotools, missing_descript
 
@@ -148,9 +148,10 @@ def test_the_excerpt_taken_is_the_one_that_audiotools_takes(tmp_path, monkeypatc
     audiotools = import_audiotools()
     # In place of torchaudio's: of a file's duration.
     monkeypatch.setattr(audiotools.core.util, "info", soundfile.info)
-    gains = 10 ** (np.arange(-4, 4) * 0.25 / 20)
-    level = 0.0101 / channels**0.5  # white noise of -40 LUFS at these rates, within 1 dB
-    samples = noise(channels, 8 * rate, level) * np.repeat(gains, rate).astype(np.float32)
+    samples = noise(channels, 8 * rate)
+    loudness = measure_loudness(samples, rate)
+    steps = np.repeat(np.arange(-4, 4) * 0.25, rate)
+    samples *= (10 ** ((steps - 40 - loudness) / 20)).astype(np.float32)
     path = write(tmp_path / "clip.wav", samples, rate)
 
     class Drawn(np.random.RandomState):
