@@ -67,6 +67,15 @@ def import_encodec():
         return importlib.import_module("encodec")
 
 
+@functools.cache
+def import_msstftd():
+    """The reference's `encodec.msstftd`, which has the discriminators of its training."""
+    import_encodec()
+    with _stand_ins(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("encodec.msstftd")
+
+
 @contextmanager
 def _stand_ins():
     """Stand-ins for the modules that are not installed, for the length of the block."""
@@ -88,9 +97,13 @@ def _stand_ins():
 @functools.cache
 def _make_stand_ins():
     functional = _module("torchaudio.functional", lfilter=lfilter)
+    transforms = _module("torchaudio.transforms", Spectrogram=spectrogram)
     return {
-        "torchaudio": _module("torchaudio", __version__="stand-in", functional=functional),
+        "torchaudio": _module(
+            "torchaudio", __version__="stand-in", functional=functional, transforms=transforms
+        ),
         "torchaudio.functional": functional,
+        "torchaudio.transforms": transforms,
         "librosa": _module("librosa", load=load),
         "argbind": _module("argbind", bind=_bind_nothing),
         "ffmpy": _module("ffmpy"),
@@ -124,6 +137,29 @@ def lfilter(waveform, a_coeffs, b_coeffs, clamp=True):
     filtered = scipy_lfilter(one, a / a[0], scipy_lfilter(b / a[0], one, samples))
     filtered = torch.from_numpy(filtered.astype(samples.dtype))
     return filtered.clamp(-1.0, 1.0) if clamp else filtered
+
+
+def spectrogram(*, n_fft, hop_length, win_length, window_fn, normalized, center, pad_mode, power):
+    """`torchaudio.transforms.Spectrogram` as encodec's discriminators call it.
+
+    Waveforms [..., T] -> complex spectra [..., n_fft // 2 + 1, F], divided by the root of the
+    window's energy.
+    """
+    import torch
+
+    if not normalized or center or pad_mode is not None or power is not None:
+        raise NotImplementedError("only normalized complex spectra without padding are stood in")
+    window = window_fn(win_length)
+
+    def transform(waveform):
+        flat = waveform.reshape(-1, waveform.shape[-1])
+        spectra = torch.stft(
+            flat, n_fft, hop_length, win_length, window, center=False, return_complex=True
+        )
+        spectra = spectra / window.pow(2).sum().sqrt()
+        return spectra.reshape(*waveform.shape[:-1], *spectra.shape[1:])
+
+    return transform
 
 
 def load(path, sr=None, mono=False, offset=0.0, duration=None):
