@@ -155,7 +155,7 @@ class FlaxEncodecModule(nn.Module):
         samples = samples if lengths is None else without_rest(samples, lengths)
         scales = None
         if architecture.normalize:
-            scales = _volume(samples, lengths)
+            scales = volume_of(samples, lengths)
             samples = samples / scales[..., None]
         latents = self.encoder(samples, lengths=lengths).astype(jnp.float32)
         codes = self.quantizer(latents, levels)
@@ -229,7 +229,7 @@ def _by_segment(array, count: int):
     return jnp.swapaxes(array.reshape(-1, count, *array.shape[1:]), 0, 1)
 
 
-def _volume(segments, lengths):
+def volume_of(segments, lengths):
     """float32 [B, T, C] -> [B, 1]: the root mean square of the mean over channels, plus 1e-8."""
     squares = jnp.mean(segments, axis=2) ** 2
     if lengths is None:

@@ -1,0 +1,388 @@
+"""One step of training: discriminators first, then the model, by one forward pass of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import lax
+
+from codax.evaluation.distances import (
+    multi_scale_mel_distance,
+    multi_scale_stft_distance,
+    si_sdr,
+    waveform_l1,
+)
+from codax.training import adversarial
+from codax.training.balancer import BalancerState, balance, initial_balancer
+from codax.training.discriminators import (
+    DacDiscriminatorConfig,
+    FlaxDacDiscriminator,
+    FlaxMsStftDiscriminator,
+    MsStftDiscriminatorConfig,
+)
+from codax.training.discriminator_weights import (
+    dac_discriminator_weight_rules,
+    ms_stft_discriminator_weight_rules,
+)
+from codax.training.ema_codebooks import fresh_codebooks
+from codax.training.mel_loss import multi_scale_spectrogram_loss
+from codax.training.recipe import OptimizerRecipe, Recipe
+from codax.training.reconstruction import TRAINING_MODULES, Reconstruction, draw_levels
+from codax.training.weight_norm import merge_kernels, split_kernels, training_weight_rules
+
+DISCRIMINATORS = {
+    "dac": (DacDiscriminatorConfig, FlaxDacDiscriminator, dac_discriminator_weight_rules),
+    "ms_stft": (
+        MsStftDiscriminatorConfig,
+        FlaxMsStftDiscriminator,
+        ms_stft_discriminator_weight_rules,
+    ),
+}
+"""(configuration, module, its weight rules), by the kind that a recipe names."""
+
+OBJECTIVES = {
+    "lsgan": (
+        adversarial.lsgan_discriminator_loss,
+        adversarial.lsgan_generator_loss,
+        adversarial.summed_feature_loss,
+    ),
+    "hinge": (
+        adversarial.hinge_discriminator_loss,
+        adversarial.hinge_generator_loss,
+        adversarial.mean_feature_loss,
+    ),
+    "saturating_hinge": (
+        adversarial.hinge_discriminator_loss,
+        adversarial.saturating_hinge_generator_loss,
+        adversarial.mean_feature_loss,
+    ),
+}
+"""(loss of the discriminators, of the model, of features), by the objective that a recipe names."""
+
+QUANTIZER_LOSSES = ("commitment", "codebook")
+"""Of the quantizer, which no balancer scales."""
+
+
+@struct.dataclass
+class TrainState:
+    """All that a step changes.
+
+    step: int32, how many there were
+    model: its parameters, kernels as gain and direction; discriminator: likewise, or None
+    model_optimizer, discriminator_optimizer: of optax
+    average: of the model's parameters over the steps, or None
+    balancer: what the balancer knows of the losses, or None
+    """
+
+    step: jax.Array
+    model: dict[str, Any]
+    discriminator: dict[str, Any] | None
+    model_optimizer: Any
+    discriminator_optimizer: Any
+    average: dict[str, Any] | None
+    balancer: BalancerState | None
+
+
+class Audios(NamedTuple):
+    """Real audio and what the model made of it, float32 [B, C, T]."""
+
+    real: jax.Array
+    fake: jax.Array
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a recipe says of the steps, for a model with a configuration.
+
+    Methods that take a state give a new one; none changes what it is given.
+    """
+
+    recipe: Recipe
+    config: Any
+
+    @cached_property
+    def module(self) -> Any:
+        """The model, which reconstructs."""
+        run = self.recipe.run
+        dtype = jnp.dtype(run.dtype)
+        precision = lax.Precision(run.precision)
+        module_class = TRAINING_MODULES[self.config.model_type]
+        return module_class(self.config.architecture, dtype, dtype, precision)
+
+    @cached_property
+    def discriminator(self) -> Any:
+        return self._discriminator_class(self._discriminator_config, jnp.dtype(self.recipe.run.dtype))
+
+    def initial_state(self, model: Mapping[str, Any], discriminator: Any = None) -> TrainState:
+        """The state before the first step.
+
+        model: parameters as `FlaxPreTrainedCodec.params`
+        discriminator: likewise, or None for fresh ones
+        """
+        params = split_kernels(model, training_weight_rules(self.config))
+        if self.recipe.is_adversarial and discriminator is None:
+            discriminator = self._fresh_discriminator()
+        optimizer, critic = self.model_optimizer, self.discriminator_optimizer
+        decay = self.recipe.run.average_decay
+        return TrainState(
+            step=jnp.int32(0),
+            model=params,
+            discriminator=discriminator,
+            model_optimizer=optimizer.init(params),
+            discriminator_optimizer=None if discriminator is None else critic.init(discriminator),
+            average=jax.tree.map(jnp.copy, params) if decay else None,
+            balancer=initial_balancer(self.audio_losses) if self.recipe.balanced else None,
+        )
+
+    def step(self, state: TrainState, samples: jax.Array) -> tuple[TrainState, dict]:
+        """One step on real audio float32 [B, C, T] -> the new state, and losses by name.
+
+        The discriminators are updated first, and the model by what they say then, on the same
+        reconstruction: descript's order, and audiocraft's.
+        """
+        key = jax.random.fold_in(jax.random.key(self.recipe.run.seed), state.step)
+        for_levels, for_codebooks = jax.random.split(key)
+        levels = self._levels(for_levels, len(samples))
+
+        def forward(params):
+            made = self.reconstruct(self._with_held(params), samples, levels, for_codebooks)
+            return (made.audio, made.commitment, made.codebook), made
+
+        (audio, *_), pull_back, made = jax.vjp(forward, state.model, has_aux=True)
+        audios = Audios(samples, audio)
+        losses = {"commitment": made.commitment, "codebook": made.codebook}
+        if self.recipe.is_adversarial:
+            state, losses["discriminator"] = self._discriminator_step(state, audios)
+        gradient, audio_losses, balancer = self._audio_gradient(state, audios)
+        weights = [jnp.float32(self.recipe.losses.get(name, 0)) for name in QUANTIZER_LOSSES]
+        (gradients,) = pull_back((gradient, *weights))
+        model, optimizer = _updated(
+            self.model_optimizer, gradients, state.model_optimizer, state.model
+        )
+        if made.learnt is not None and self.recipe.model.train_encoder:
+            model = {**model, "quantizer": made.learnt}
+        losses |= audio_losses | {"gradient_norm": optax.global_norm(gradients)}
+        return state.replace(
+            step=state.step + 1,
+            model=model,
+            model_optimizer=optimizer,
+            average=self._averaged(state.average, model),
+            balancer=balancer,
+        ), losses
+
+    def fresh_model(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        """Random parameters, whose codebooks begin with the first batch where they learn by it."""
+        if not self._learns_codebooks:
+            return dict(model)
+        return {**model, "quantizer": fresh_codebooks(model["quantizer"])}
+
+    def validate(self, params: dict[str, Any], samples: jax.Array) -> tuple[dict, jax.Array]:
+        """Measures of the reconstruction by all codebooks, and the audio float32 [B, C, T]."""
+        audio = self.reconstruct(params, samples, self._all_levels(len(samples))).audio
+        measures = {
+            "mel": multi_scale_mel_distance(audio, samples, self.config.sampling_rate),
+            "stft": multi_scale_stft_distance(audio, samples),
+            "waveform": waveform_l1(audio, samples),
+            "si_sdr": si_sdr(audio, samples),
+        }
+        return measures, audio
+
+    def reconstruct(self, params: dict[str, Any], samples, levels, key=None) -> Reconstruction:
+        """Run the model with parameters as in `TrainState`."""
+        variables = {"params": merge_kernels(params)}
+        return self.module.apply(variables, samples, levels, key, method="reconstruct")
+
+    def weights_of(self, state: TrainState) -> dict[str, Any]:
+        """The model's parameters as `FlaxPreTrainedCodec.params`, averaged where that is wanted."""
+        return merge_kernels(self.best_of(state))
+
+    def best_of(self, state: TrainState) -> dict[str, Any]:
+        """Those parameters of a state that are validated and exported."""
+        return state.model if state.average is None else state.average
+
+    @cached_property
+    def audio_losses(self) -> dict[str, float]:
+        """Weights of the losses that the audio has, by name."""
+        losses = self.recipe.losses.items()
+        return {name: weight for name, weight in losses if name not in QUANTIZER_LOSSES and weight}
+
+    @cached_property
+    def model_optimizer(self) -> Any:
+        recipe = self.recipe.optimizer
+        trained = _adam(recipe, recipe.generator_clip)
+        parts = {"trained": trained, "held": optax.set_to_zero()}
+        return self._accumulating(optax.multi_transform(parts, self._labels))
+
+    @cached_property
+    def discriminator_optimizer(self) -> Any:
+        recipe = self.recipe.optimizer
+        return self._accumulating(_adam(recipe, recipe.discriminator_clip))
+
+    @cached_property
+    def _discriminator_config(self) -> Any:
+        config_class, _, _ = DISCRIMINATORS[self.recipe.discriminator.kind]
+        given = self.recipe.discriminator.fields
+        fields = {
+            name: tuple(map(tuple, value)) if name == "bands" else _as_tuple(value)
+            for name, value in given.items()
+        }
+        return config_class(**fields)
+
+    @cached_property
+    def _discriminator_class(self) -> Any:
+        return DISCRIMINATORS[self.recipe.discriminator.kind][1]
+
+    def _fresh_discriminator(self) -> dict[str, Any]:
+        channels = self.config.audio_channels
+        samples = jnp.zeros((1, channels, self.config.sampling_rate))
+        key = jax.random.fold_in(jax.random.key(self.recipe.run.seed), 2**31)
+        params = jax.jit(self.discriminator.init)(key, samples)["params"]
+        rules = DISCRIMINATORS[self.recipe.discriminator.kind][2](self._discriminator_config)
+        return split_kernels(params, rules)
+
+    def _judged(self, params: Any, samples: jax.Array) -> list[list[jax.Array]]:
+        return self.discriminator.apply({"params": merge_kernels(params)}, samples)
+
+    def _discriminator_step(
+        self, state: TrainState, audios: Audios
+    ) -> tuple[TrainState, jax.Array]:
+        """-> the state with discriminators that know these, and their loss before."""
+        loss_of, _, _ = OBJECTIVES[self.recipe.discriminator.objective]
+        both = lax.stop_gradient(jnp.concatenate(audios))
+
+        def loss(params):
+            real, fake = _halves(self._judged(params, both))
+            return loss_of(fake, real)
+
+        value, gradients = jax.value_and_grad(loss)(state.discriminator)
+        params, optimizer = _updated(
+            self.discriminator_optimizer,
+            gradients,
+            state.discriminator_optimizer,
+            state.discriminator,
+        )
+        return state.replace(discriminator=params, discriminator_optimizer=optimizer), value
+
+    def _audio_gradient(
+        self, state: TrainState, audios: Audios
+    ) -> tuple[jax.Array, dict[str, jax.Array], BalancerState | None]:
+        """What of the losses reaches the audio, float32 [B, C, T]; the losses; the balancer."""
+        functions = self._loss_functions(state.discriminator, audios.real)
+        if not self.recipe.balanced:
+
+            def total(audio):
+                losses = {name: loss(audio) for name, loss in functions.items()}
+                return sum(self.audio_losses[name] * losses[name] for name in losses), losses
+
+            gradient, losses = jax.grad(total, has_aux=True)(audios.fake)
+            return gradient, losses, None
+        # One by one: XLA computes once what they share, and nothing for losses that are not asked.
+        pairs = {name: jax.value_and_grad(loss)(audios.fake) for name, loss in functions.items()}
+        losses = {name: value for name, (value, _) in pairs.items()}
+        gradients = {name: gradient for name, (_, gradient) in pairs.items()}
+        assert state.balancer is not None
+        balanced = balance(gradients, self.audio_losses, state.balancer)
+        return balanced.gradient, losses, balanced.state
+
+    def _loss_functions(
+        self, discriminator: Any, real: jax.Array
+    ) -> dict[str, Callable[[jax.Array], jax.Array]]:
+        """The losses that the recipe wants, of reconstructed audio."""
+        rate = self.config.sampling_rate
+        _, adversarial_loss, feature_loss = OBJECTIVES[self.recipe.discriminator.objective]
+        judged = partial(self._judged, discriminator)
+
+        def features(audio):
+            return feature_loss(judged(audio), lax.stop_gradient(judged(real)))
+
+        functions = {
+            "waveform": lambda audio: waveform_l1(audio, real),
+            "mel": lambda audio: multi_scale_mel_distance(audio, real, rate),
+            "stft": lambda audio: multi_scale_stft_distance(audio, real),
+            "encodec_mel": lambda audio: multi_scale_spectrogram_loss(audio, real, rate),
+            "adversarial": lambda audio: adversarial_loss(judged(audio)),
+            "features": features,
+        }
+        return {name: functions[name] for name in self.audio_losses}
+
+    def _averaged(self, average: dict | None, model: dict) -> dict | None:
+        if average is None:
+            return None
+        average = optax.incremental_update(model, average, 1 - self.recipe.run.average_decay)
+        # EnCodec's codebooks are moving averages already.
+        return {**average, "quantizer": model["quantizer"]} if self._learns_codebooks else average
+
+    def _levels(self, key: jax.Array, batch: int) -> jax.Array:
+        recipe = self.recipe.quantizer
+        return draw_levels(key, batch, self._num_codebooks, recipe.dropout, recipe.dropout_by)
+
+    def _all_levels(self, batch: int) -> jax.Array:
+        return jnp.full(batch, self._num_codebooks)
+
+    @property
+    def _learns_codebooks(self) -> bool:
+        """Whether moving averages teach the codebooks, instead of gradients."""
+        return self.config.model_type == "encodec"
+
+    @property
+    def _num_codebooks(self) -> int:
+        is_dac = self.config.model_type == "dac"
+        return self.config.n_codebooks if is_dac else self.config.architecture.num_quantizers
+
+    def _is_held(self, path: tuple[str, ...]) -> bool:
+        """Whether a parameter gets no gradient."""
+        if path[0] == "quantizer" and self._learns_codebooks:
+            return True
+        return path[0] in ("encoder", "quantizer") and not self.recipe.model.train_encoder
+
+    def _labels(self, params: Mapping) -> dict:
+        labels = {
+            path: "held" if self._is_held(path) else "trained" for path in flatten_dict(params)
+        }
+        return unflatten_dict(labels)
+
+    def _with_held(self, params: Mapping) -> dict:
+        """The parameters, of which those that are held end all gradients."""
+        leaves = flatten_dict(params)
+        return unflatten_dict(
+            {
+                path: lax.stop_gradient(leaf) if self._is_held(path) else leaf
+                for path, leaf in leaves.items()
+            }
+        )
+
+    def _accumulating(self, optimizer: Any) -> Any:
+        every = self.recipe.run.accumulate
+        return optimizer if every == 1 else optax.MultiSteps(optimizer, every)
+
+
+def _adam(recipe: OptimizerRecipe, clip: float) -> Any:
+    """AdamW whose rate decays step by step, as torch's; Adam without weight decay."""
+    rate = optax.exponential_decay(recipe.learning_rate, 1, recipe.decay)
+    first, second = recipe.betas
+    adam = optax.adamw(rate, first, second, weight_decay=recipe.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam
+
+
+def _updated(optimizer: Any, gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
+    updates, state = optimizer.update(gradients, state, params)
+    return optax.apply_updates(params, updates), state
+
+
+def _halves(maps: list[list[jax.Array]]) -> tuple[Any, Any]:
+    """Feature maps of two batches, one after the other -> of each."""
+    half = len(maps[0][0]) // 2
+    return (
+        jax.tree.map(lambda one: one[:half], maps),
+        jax.tree.map(lambda one: one[half:], maps),
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

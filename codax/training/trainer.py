@@ -1,0 +1,388 @@
+"""The run of a recipe: data in, checkpoints and a model folder out, from where it stood before."""
+
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from transformers.utils import logging
+
+from codax.errors import CodaxError
+from codax.feature_extraction import EXTRACTORS
+from codax.files import atomic_path
+from codax.modeling import FlaxDacModel, FlaxEncodecModel, model_class_of
+from codax.conversion import resolve_model
+from codax.training.checkpoints import Checkpoints
+from codax.training.data import ExcerptStream, TrainingBatches, validation_excerpts
+from codax.training.domains import Source
+from codax.training.excerpts import LOUDNESS_CUTOFF_DB, ExcerptShape
+from codax.training.recipe import Recipe
+from codax.training.run_log import RunLog
+from codax.training.steps import Training, TrainState
+from codax.training.transforms import DAC_TRANSFORMS
+
+logger = logging.get_logger(__name__)
+
+RECIPE, BEST, MODEL, CHECKPOINTS, LOGS = "recipe.json", "best", "model", "checkpoints", "logs"
+"""What a run's folder holds; `best` and `model` are folders that `from_pretrained` loads."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+SELECTED_BY = "mel"
+"""The measure of validation that is lowest for the best model."""
+
+MODELS = {"dac": FlaxDacModel, "encodec": FlaxEncodecModel}
+
+Domains = Mapping[str, Source | Sequence[Source]]
+
+
+@dataclass
+class Progress:
+    """step: of `steps`; losses: of the last one that was told; measures: of the last validation
+
+    stopped_by: the signal that ended the run early, or None
+    """
+
+    steps: int
+    step: int = 0
+    losses: dict[str, float] | None = None
+    measures: dict[str, float] | None = None
+    stopped_by: int | None = None
+
+
+class Trainer:
+    """Trains a model by a recipe, in a folder; what the folder holds of such a run is gone on with.
+
+    domains, validation: names -> sources of audio, as `ExcerptStream` takes them
+    output: checkpoints/, logs/ for tensorboard, recipe.json; best/ and model/, which
+        `FlaxAutoModel.from_pretrained` loads: the best by validation, and the last
+    from_pretrained: a model to begin with, whose configuration is that of the recipe
+    devices: that divide a batch; all by default, those of other processes that
+        `jax.distributed` joined too
+
+    Raises `CodaxError` for data, models and recipes that do not fit each other, before any step.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        domains: Domains,
+        output: str | os.PathLike,
+        validation: Domains | None = None,
+        from_pretrained: str | os.PathLike | None = None,
+        devices: Sequence[Any] | None = None,
+        workers: int | None = None,
+    ):
+        self.recipe = recipe
+        self.output = Path(output)
+        self._initial = None if from_pretrained is None else str(from_pretrained)
+        self.config = recipe.model.config()
+        self._mesh = _mesh(devices, recipe.excerpts.batch_size)
+        self._check_folder()
+        self._batches = self._open_batches(domains, workers)
+        self._validation = self._open_validation(validation)
+        self._check_lengths()
+        self.training = Training(recipe, self.config)
+
+    def run(self, tell: Callable[[Progress], None] = lambda _: None) -> Progress:
+        """Train until the recipe's last step, or a SIGINT or SIGTERM, after which it can go on.
+
+        tell: called after every step
+
+        Raises `CodaxError` where a loss is no finite number, and what reading audio raises.
+        """
+        progress = Progress(self.recipe.run.steps)
+        with (
+            self._batches,
+            Checkpoints(self.output / CHECKPOINTS, self.recipe.run.checkpoints_kept) as checkpoints,
+            _signals() as received,
+        ):
+            state, best = self._begun(checkpoints)
+            progress.step = int(state.step)
+            with RunLog(self.output / LOGS, progress.step, self._is_first) as log:
+                run = _Run(self, state, checkpoints, log, progress, best)
+                for _ in range(progress.step, progress.steps):
+                    run.step()
+                    tell(progress)
+                    if received:
+                        progress.stopped_by = received[0]
+                        break
+                run.finish()
+        if progress.stopped_by is None:
+            self.export(run.state, MODEL)
+        return progress
+
+    def export(self, state: TrainState, name: str) -> Path:
+        """Write the model of a state into a folder of the output that `from_pretrained` loads."""
+        folder = self.output / name
+        if self._is_first:
+            model = MODELS[self.config.model_type](self.config, _do_init=False)
+            weights = jax.tree.map(np.asarray, self.training.weights_of(state))
+            model.save_pretrained(folder, params=weights)
+            EXTRACTORS[self.config.model_type].from_config(self.config).save_pretrained(folder)
+        return folder
+
+    @property
+    def _is_first(self) -> bool:
+        """Of the processes that train together; it writes what all have in common."""
+        return jax.process_index() == 0
+
+    def _open_batches(self, domains: Domains, workers: int | None) -> TrainingBatches:
+        recipe = self.recipe.excerpts
+        stream = ExcerptStream(
+            domains,
+            self._shape(recipe.duration_s),
+            transforms=DAC_TRANSFORMS if recipe.transforms == "dac" else (),
+            seed=self.recipe.run.seed,
+            loudness_cutoff_db=LOUDNESS_CUTOFF_DB if recipe.loudest else None,
+        )
+        return TrainingBatches(
+            stream,
+            recipe.batch_size,
+            workers=workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def _open_validation(self, domains: Domains | None) -> list[np.ndarray]:
+        if domains is None or not self.recipe.run.validate_every:
+            return []
+        recipe = self.recipe.excerpts
+        excerpts = validation_excerpts(
+            domains,
+            self._shape(recipe.validation_s),
+            transforms=DAC_TRANSFORMS[:2] if recipe.transforms == "dac" else (),
+            seed=self.recipe.run.seed,
+            loudness_cutoff_db=LOUDNESS_CUTOFF_DB if recipe.loudest else None,
+        )
+        return [excerpt.samples for excerpt in excerpts[: recipe.validation_count]]
+
+    def _shape(self, duration_s: float) -> ExcerptShape:
+        return ExcerptShape(self.config.sampling_rate, self.config.audio_channels, duration_s)
+
+    def _check_lengths(self) -> None:
+        """Losses need spectra, which need more samples than half of their windows have."""
+        shape = self._shape(self.recipe.excerpts.duration_s)
+        shortest = max(2048 // 2 + 1, self.config.hop_length)
+        if shape.num_samples < shortest:
+            raise CodaxError(
+                f"excerpts.duration_s={shape.duration_s} is {shape.num_samples} samples at "
+                f"{shape.sampling_rate} Hz, allowed: from {shortest / shape.sampling_rate:.4g} s"
+            )
+
+    def _check_folder(self) -> None:
+        """Note the recipe, or find that the folder's run has the same."""
+        path = self.output / RECIPE
+        asked = {**self.recipe.as_dict(), "from_pretrained": self._initial}
+        if path.exists():
+            _require_same(path, asked)
+        elif (self.output / CHECKPOINTS).exists():
+            raise CodaxError(f"{self.output}: holds checkpoints, but no {RECIPE}")
+        elif self._is_first:
+            self.output.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary:
+                Path(temporary).write_text(json.dumps(asked, indent=2) + "\n")
+
+    def _begun(self, checkpoints: Checkpoints) -> tuple[TrainState, float]:
+        """The state to go on from, on all devices, and the best measure so far."""
+        replicated = NamedSharding(self._mesh, P())
+        state = self._initial_state()
+        newest = checkpoints.newest()
+        if newest is None:
+            return jax.device_put(state, replicated), math.inf
+        state, told = checkpoints.restored(newest, jax.device_put(state, replicated))
+        self._batches.set_state(told["batches"])
+        return state, told["best"]
+
+    def _initial_state(self) -> TrainState:
+        if self._initial is None:
+            model = MODELS[self.config.model_type](self.config, seed=self.recipe.run.seed)
+            return self.training.initial_state(self.training.fresh_model(model.params))
+        resolved = resolve_model(self._initial)
+        model = model_class_of(resolved).from_pretrained(resolved)
+        if model.config.architecture != self.config.architecture:
+            raise CodaxError(
+                f"{self._initial}: is another network than the recipe's {self.recipe.model.preset}"
+                f"{self.recipe.model.fields or ''}"
+            )
+        return self.training.initial_state(model.params)
+
+    def _placed(self, samples: np.ndarray) -> jax.Array:
+        """The rows of this process -> the batch of all, divided among the devices."""
+        sharding = NamedSharding(self._mesh, P("batch"))
+        return jax.make_array_from_process_local_data(sharding, samples)
+
+
+class _Run:
+    """What `Trainer.run` does step by step."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        state: TrainState,
+        checkpoints: Checkpoints,
+        log: RunLog,
+        progress: Progress,
+        best: float,
+    ):
+        self.state = state
+        self._trainer, self._recipe = trainer, trainer.recipe.run
+        self._checkpoints, self._log, self._progress = checkpoints, log, progress
+        self._best = best
+        self._step = jax.jit(trainer.training.step, donate_argnums=0)
+        self._validate = jax.jit(trainer.training.validate)
+        self._under_way: tuple[int, dict] | None = None
+        self._batch = trainer._placed(next(trainer._batches))
+        self._position = trainer._batches.get_state()
+
+    def step(self) -> None:
+        """One step; the losses of the one before are looked at while it is computed."""
+        self.state, losses = self._step(self.state, self._batch)
+        position = self._position
+        self._progress.step += 1
+        step = self._progress.step
+        if step < self._progress.steps:
+            self._batch = self._trainer._placed(next(self._trainer._batches))
+            self._position = self._trainer._batches.get_state()
+        self._look_at_losses()
+        self._under_way = step, losses
+        self._saved_position = position
+        if _is_due(step, self._recipe.validate_every):
+            self._validated(step)
+        if _is_due(step, self._recipe.checkpoint_every):
+            self._save()
+
+    def finish(self) -> None:
+        """Look at the last losses, and leave a checkpoint of the last step."""
+        self._look_at_losses()
+        if self._progress.step and self._checkpoints.newest() != self._progress.step:
+            self._save()
+
+    def _save(self) -> None:
+        self._look_at_losses()
+        told = {"batches": self._saved_position, "best": self._best}
+        self._checkpoints.save(self._progress.step, self.state, told)
+
+    def _look_at_losses(self) -> None:
+        """Wait for the losses that are under way, refuse bad ones, and write them down."""
+        if self._under_way is None:
+            return
+        (step, losses), self._under_way = self._under_way, None
+        values = {name: float(value) for name, value in jax.device_get(losses).items()}
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            newest = self._checkpoints.newest()
+            kept = "there is no checkpoint" if newest is None else f"the last checkpoint is {newest}"
+            raise CodaxError(
+                f"step {step}: {bad[0]} is {values[bad[0]]}; {kept} (a lower "
+                "optimizer.learning_rate or optimizer.generator_clip may help)"
+            )
+        self._progress.losses = values
+        if step % self._recipe.log_every == 0 or step == self._progress.steps:
+            self._log.write(step, "train", values)
+
+    def _validated(self, step: int) -> None:
+        trainer = self._trainer
+        if not trainer._validation:
+            return
+        params = trainer.training.best_of(self.state)
+        rows, heard = [], None
+        for samples in trainer._validation:
+            measures, audio = self._validate(params, jnp.asarray(samples[None]))
+            rows.append(jax.device_get(measures))
+            if heard is None:
+                heard = np.asarray(audio[0]), samples
+        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        self._progress.measures = means
+        self._log.write(step, "validation", means)
+        if _is_due(step, self._recipe.samples_every) and heard is not None:
+            self._log.write_audio(step, trainer.config.sampling_rate, *heard)
+        if means[SELECTED_BY] < self._best:
+            self._best = means[SELECTED_BY]
+            trainer.export(self.state, BEST)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Signals that ask to stop are noted, a second one of them as it always is."""
+    received: list[int] = []
+    before = {}
+
+    def note(number: int, _frame: Any) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+
+    for number in SIGNALS:
+        before[number] = signal.getsignal(number)
+        try:
+            signal.signal(number, note)
+        except ValueError:  # not in the main thread, where signals do not arrive
+            del before[number]
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _mesh(devices: Sequence[Any] | None, batch_size: int) -> Mesh:
+    devices = jax.devices() if devices is None else devices
+    if batch_size % len(devices):
+        raise CodaxError(
+            f"excerpts.batch_size={batch_size} must be a multiple of the {len(devices)} devices"
+        )
+    return Mesh(np.array(devices), ("batch",))
+
+
+def _require_same(path: Path, asked: dict[str, Any]) -> None:
+    """But for how long the run is and what it leaves on its way, which may change."""
+    try:
+        there = json.loads(path.read_text())
+        differing = [key for key in _differing(there, asked) if key not in MAY_CHANGE]
+    except (ValueError, AttributeError) as error:
+        raise CodaxError(f"{path}: is no recipe of codax") from error
+    if differing:
+        raise CodaxError(
+            f"{path.parent}: holds a run with another {', '.join(differing)}; go on with the same "
+            "recipe, or give another --output"
+        )
+
+
+MAY_CHANGE = tuple(
+    f"run.{name}"
+    for name in (
+        "steps",
+        "validate_every",
+        "checkpoint_every",
+        "checkpoints_kept",
+        "samples_every",
+        "log_every",
+    )
+)
+
+
+def _differing(there: Any, asked: Any, key: str = "") -> list[str]:
+    if isinstance(there, dict) and isinstance(asked, dict):
+        names = sorted({*there, *asked})
+        prefix = f"{key}." if key else ""
+        return [
+            one
+            for name in names
+            for one in _differing(there.get(name), asked.get(name), prefix + name)
+        ]
+    return [] if there == asked else [key]
+
+
+def _is_due(step: int, every: int) -> bool:
+    return bool(every) and step % every == 0
