@@ -47,17 +47,22 @@ def code_with_opus(samples: np.ndarray, sampling_rate: int, kbps: float) -> Opus
     Raises `ValueError` for another bitrate, `CodaxError` where the encoder fails.
     """
     channels, length = samples.shape
-    if not MIN_KBPS <= kbps / channels <= MAX_KBPS:
-        raise ValueError(
-            f"kbps={kbps:g} must be from {MIN_KBPS * channels:g} to {MAX_KBPS * channels:g} for "
-            f"{channels} channels"
-        )
+    check_kbps(kbps, channels)
     _, encode = _encoder()
     at_rate = resample(np.asarray(samples, np.float32), sampling_rate, OPUS_RATE)
     content = encode(at_rate, kbps)
     decoded = resample(read_audio(content)[0], OPUS_RATE, sampling_rate)[:, :length]
     decoded = np.pad(decoded, ((0, 0), (0, length - decoded.shape[1])))
     return OpusClip(decoded, packet_bits(content))
+
+
+def check_kbps(kbps: float, channels: int) -> None:
+    """Raise `ValueError` for a bitrate that Opus does not have for so many channels."""
+    if not MIN_KBPS <= kbps / channels <= MAX_KBPS:
+        raise ValueError(
+            f"kbps={kbps:g} must be from {MIN_KBPS * channels:g} to {MAX_KBPS * channels:g} for "
+            f"Opus of {channels} channels"
+        )
 
 
 def opus_encoder() -> str:

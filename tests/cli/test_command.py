@@ -13,7 +13,16 @@ NAMES = [command.__name__.rpartition(".")[2] for command in COMMANDS]
 
 
 def test_the_commands_are_these():
-    assert NAMES == ["encode", "decode", "convert", "download", "info", "publish", "tokenize"]
+    assert NAMES == [
+        "encode",
+        "decode",
+        "convert",
+        "download",
+        "info",
+        "publish",
+        "tokenize",
+        "evaluate",
+    ]
 
 
 @pytest.mark.parametrize("arguments", [("--help",), *((name, "--help") for name in NAMES)])
