@@ -2,6 +2,8 @@
 
 import functools
 import json
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +18,8 @@ from codax.evaluation.codebooks import CodeCounts
 from codax.evaluation.evaluating import METRICS, _levels, _size_for, evaluate
 
 RATE = 8000
-# Two lengths that are measured in one size, which costs one compilation.
-LENGTHS = (2600, 2300)
+# Two lengths of as many frames, measured in one size: each other one costs a compilation.
+LENGTHS = (2600, 2595)
 KBPS_OF_CODEBOOK = 3.2  # of both tiny models: 800 frames of 4 bits a second
 
 
@@ -127,11 +129,11 @@ def test_steps_of_encodec_are_its_bandwidths(encodec_mono):
 
 
 def test_scales_of_segments_count_as_bits(encodec_stereo):
-    mono = Audio(noise(1504), RATE)  # is mixed to stereo; four segments
+    mono = Audio(noise(1224), RATE)  # is mixed to stereo; four segments
     codec = AudioCodec(encodec_stereo)
     (step,) = evaluate(codec, [mono], n_quantizers=[1], metrics=["waveform"]).steps
     bits = 4 * step.use.frames + 4 * 32
-    assert step.kbps == pytest.approx(bits / 1504 * RATE / 1000)
+    assert step.kbps == pytest.approx(bits / 1224 * RATE / 1000)
 
 
 def test_clips_that_cannot_be_measured_are_told_and_skipped(dac, clips, tmp_path):
@@ -178,11 +180,11 @@ def test_clips_without_a_value_are_left_out_and_told(dac, clips):
 
 def test_excerpts_are_the_beginnings_of_clips(dac, clips):
     arguments = {"n_quantizers": [3], "metrics": ["waveform"], "loudness_db": None}
-    excerpts = evaluate(dac, clips[:1], **arguments, excerpt_s=2300 / RATE)
-    beginning = Audio(clips[0].samples[:, :2300], RATE)
+    excerpts = evaluate(dac, clips[:1], **arguments, excerpt_s=LENGTHS[1] / RATE)
+    beginning = Audio(clips[0].samples[:, : LENGTHS[1]], RATE)
     whole = evaluate(dac, [beginning], **arguments)
     assert excerpts.steps == whole.steps
-    assert excerpts.seconds == pytest.approx(2300 / RATE)
+    assert excerpts.seconds == pytest.approx(LENGTHS[1] / RATE)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +206,19 @@ def test_what_cannot_be_evaluated_is_refused_before_any_clip(dac, arguments, mes
 
     with pytest.raises(ValueError, match=message):
         evaluate(dac, never(), **arguments)
+
+
+def test_the_page_about_it_runs_as_it_stands(tiny_folder, clips, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    page = Path(__file__).parents[2].joinpath("docs", "evaluation.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "recordings").mkdir()
+    for number, clip in enumerate(clips):
+        clip.save(tmp_path / "recordings" / f"{number}.wav")
+    monkeypatch.chdir(tmp_path)
+    exec(block.replace("descript/dac_44khz", str(tiny_folder)), {})
+    assert capsys.readouterr().out.count(f"| {tiny_folder} |") == 3
+    assert Path("plots", "mel.png").is_file()
 
 
 def test_clips_of_all_lengths_are_measured_in_few_sizes():
