@@ -284,7 +284,8 @@ def _built(kind: type, table: Mapping[str, Any], where: str) -> Any:
     unknown = [name for name in table if name not in hints]
     if unknown:
         raise CodaxError(f"{where}{unknown[0]}: is no key, allowed: {', '.join(hints)}")
-    needed = {one.name for one in fields(kind) if one.default_factory is one.default}
+    # MISSING, both: there is no default.
+    needed = [one.name for one in fields(kind) if one.default_factory is one.default]
     missing = [name for name in needed if name not in table]
     if missing:
         raise CodaxError(f"{where}{missing[0]}: is missing from the recipe")
@@ -304,7 +305,7 @@ def _value(hint: Any, value: Any, key: str) -> Any:
         return float(value)
     if not isinstance(value, kind) or (kind is int and not is_number):
         raise CodaxError(f"{key}={value!r} must be {NAMES[kind]}")
-    return dict(value) if kind is dict else value
+    return value
 
 
 NAMES = {

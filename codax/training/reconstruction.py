@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from codax.modeling.modeling_flax_dac import FlaxDacModule
 from codax.modeling.modeling_flax_encodec import FlaxEncodecModule, volume_of
-from codax.training.ema_codebooks import quantize_and_learn
+from codax.modeling.quantizer import mean_square
 
 
 class Reconstruction(NamedTuple):
@@ -16,13 +17,13 @@ class Reconstruction(NamedTuple):
 
     audio: float32 [B, C, T]
     commitment, codebook: float32 scalars, losses of the quantizer
-    learnt: parameters of the quantizer, where they are learnt by what was quantized; or None
+    latents: float32 [B, F, D], what was quantized, without a gradient
     """
 
     audio: jax.Array
     commitment: jax.Array
     codebook: jax.Array
-    learnt: dict[str, Any] | None = None
+    latents: jax.Array
 
 
 class FlaxDacTrainingModule(FlaxDacModule):
@@ -31,10 +32,8 @@ class FlaxDacTrainingModule(FlaxDacModule):
     Same parameters as `FlaxDacModule`.
     """
 
-    def reconstruct(self, samples, levels, key=None) -> Reconstruction:
+    def reconstruct(self, samples, levels) -> Reconstruction:
         """Samples float [B, 1, T], levels int [B], how many codebooks each is coded by.
-
-        key: not needed; gradients teach these codebooks
 
         Silence fills the last frame. Losses are sums over the codebooks, as dac/nn/quantize.py has
         them: an excerpt counts in those that it is coded by alone, in the mean over all excerpts.
@@ -59,20 +58,23 @@ class FlaxDacTrainingModule(FlaxDacModule):
         quantized, commitment, codebook = (reduce(jnp.add, one) for one in zip(*sums, strict=True))
         audio = self.decoder(quantized)[:, :length].astype(jnp.float32)
         audio = jnp.pad(audio, ((0, 0), (0, length - audio.shape[1]), (0, 0)))
-        return Reconstruction(jnp.swapaxes(audio, 1, 2), commitment, codebook)
+        audio = jnp.swapaxes(audio, 1, 2)
+        return Reconstruction(audio, commitment, codebook, lax.stop_gradient(latents))
 
 
 class FlaxEncodecTrainingModule(FlaxEncodecModule):
-    """EnCodec with quantizer dropout, whose codebooks follow what they quantize.
+    """EnCodec with quantizer dropout. Same parameters as `FlaxEncodecModule`.
 
-    Same parameters as `FlaxEncodecModule`.
+    Its codebooks are learnt by moving averages (`ema_codebooks`), not by a loss.
     """
 
-    def reconstruct(self, samples, levels, key=None) -> Reconstruction:
-        """Samples float [B, C, T], levels int [B], how many codebooks each is coded by: all alike.
+    def reconstruct(self, samples, levels) -> Reconstruction:
+        """Samples float [B, C, T], levels int [B], how many codebooks each is coded by.
 
-        key: of jax.random, for codebooks that learn (`quantize_and_learn`, which tells the losses
-            too); None where they only quantize, with all codebooks
+        The commitment loss is the mean over the codebooks that are used. Gradients go straight
+        through the sum of all of them, and through each commitment loss, as
+        audiocraft/quantization/core_vq.py has it (encodec's own end after the first codebook:
+        facebookresearch/encodec, issue 25).
         """
         length = samples.shape[-1]
         samples = jnp.swapaxes(samples, 1, 2).astype(jnp.float32)
@@ -80,16 +82,24 @@ class FlaxEncodecTrainingModule(FlaxEncodecModule):
         if self.architecture.normalize:
             scales = volume_of(samples, None)[..., None]
         latents = self.encoder(samples / scales).astype(jnp.float32)
-        commitment, learnt = jnp.float32(0), None
-        if key is None:
-            codes = self.quantizer(latents, self.architecture.num_quantizers)
-            quantized = self.quantizer.dequantize(codes)
-        else:
-            params = self.variables["params"]["quantizer"]
-            found = quantize_and_learn(params, latents, key, num_quantizers=levels[0])
-            quantized, commitment, learnt = found.quantized, found.commitment_loss, found.params
+        quantized, commitment = self._quantized(latents, levels)
         audio = self.decoder(quantized).astype(jnp.float32)[:, :length] * scales
-        return Reconstruction(jnp.swapaxes(audio, 1, 2), commitment, jnp.float32(0), learnt)
+        audio = jnp.swapaxes(audio, 1, 2)
+        return Reconstruction(audio, commitment, jnp.float32(0), lax.stop_gradient(latents))
+
+    def _quantized(self, latents, levels) -> tuple[jax.Array, jax.Array]:
+        """What is decoded, float32 [B, F, D], and the commitment loss."""
+        residual, quantized = latents, jnp.zeros_like(latents)
+        commitment = jnp.float32(0)
+        for index, codebook in enumerate(self.quantizer.codebooks):
+            kept = index < levels
+            codewords = lax.stop_gradient(codebook(codebook.nearest(residual)))
+            loss = mean_square(residual - codewords, jnp.where(kept, latents.shape[1], 0))
+            commitment += loss * jnp.mean(kept)
+            quantized += codewords * kept[:, None, None]
+            residual = residual - codewords
+        straight_through = latents + lax.stop_gradient(quantized - latents)
+        return straight_through, commitment / jnp.mean(levels.astype(jnp.float32))
 
 
 TRAINING_MODULES = {"dac": FlaxDacTrainingModule, "encodec": FlaxEncodecTrainingModule}

@@ -42,7 +42,7 @@ class RunLog:
             self._lines.close()
 
     def write(self, step: int, kind: str, values: dict[str, float]) -> None:
-        """Numbers of a step. kind: "train" or "validation" """
+        """Numbers of a step. kind: of them, such as "train"."""
         if self._writer is None:
             return
         for name, value in values.items():

@@ -1,6 +1,6 @@
 """One step of training: discriminators first, then the model, by one forward pass of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -20,17 +20,17 @@ from codax.evaluation.distances import (
 )
 from codax.training import adversarial
 from codax.training.balancer import BalancerState, balance, initial_balancer
+from codax.training.discriminator_weights import (
+    dac_discriminator_weight_rules,
+    ms_stft_discriminator_weight_rules,
+)
 from codax.training.discriminators import (
     DacDiscriminatorConfig,
     FlaxDacDiscriminator,
     FlaxMsStftDiscriminator,
     MsStftDiscriminatorConfig,
 )
-from codax.training.discriminator_weights import (
-    dac_discriminator_weight_rules,
-    ms_stft_discriminator_weight_rules,
-)
-from codax.training.ema_codebooks import fresh_codebooks
+from codax.training.ema_codebooks import initialise_codebooks, update_codebooks
 from codax.training.mel_loss import multi_scale_spectrogram_loss
 from codax.training.recipe import OptimizerRecipe, Recipe
 from codax.training.reconstruction import TRAINING_MODULES, Reconstruction, draw_levels
@@ -69,8 +69,7 @@ QUANTIZER_LOSSES = ("commitment", "codebook")
 """Of the quantizer, which no balancer scales."""
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """All that a step changes.
 
     step: int32, how many there were
@@ -117,7 +116,8 @@ class Training:
 
     @cached_property
     def discriminator(self) -> Any:
-        return self._discriminator_class(self._discriminator_config, jnp.dtype(self.recipe.run.dtype))
+        _, module_class, _ = DISCRIMINATORS[self.recipe.discriminator.kind]
+        return module_class(self._discriminator_config, jnp.dtype(self.recipe.run.dtype))
 
     def initial_state(self, model: Mapping[str, Any], discriminator: Any = None) -> TrainState:
         """The state before the first step.
@@ -125,18 +125,20 @@ class Training:
         model: parameters as `FlaxPreTrainedCodec.params`
         discriminator: likewise, or None for fresh ones
         """
+        return jax.jit(self._initial_state)(model, discriminator)
+
+    def _initial_state(self, model: Mapping[str, Any], discriminator: Any) -> TrainState:
         params = split_kernels(model, training_weight_rules(self.config))
         if self.recipe.is_adversarial and discriminator is None:
             discriminator = self._fresh_discriminator()
-        optimizer, critic = self.model_optimizer, self.discriminator_optimizer
-        decay = self.recipe.run.average_decay
+        critic = self.discriminator_optimizer
         return TrainState(
             step=jnp.int32(0),
             model=params,
             discriminator=discriminator,
-            model_optimizer=optimizer.init(params),
+            model_optimizer=self.model_optimizer.init(params),
             discriminator_optimizer=None if discriminator is None else critic.init(discriminator),
-            average=jax.tree.map(jnp.copy, params) if decay else None,
+            average=params if self.recipe.run.average_decay else None,
             balancer=initial_balancer(self.audio_losses) if self.recipe.balanced else None,
         )
 
@@ -151,7 +153,7 @@ class Training:
         levels = self._levels(for_levels, len(samples))
 
         def forward(params):
-            made = self.reconstruct(self._with_held(params), samples, levels, for_codebooks)
+            made = self.reconstruct(self._with_held(params), samples, levels)
             return (made.audio, made.commitment, made.codebook), made
 
         (audio, *_), pull_back, made = jax.vjp(forward, state.model, has_aux=True)
@@ -165,8 +167,10 @@ class Training:
         model, optimizer = _updated(
             self.model_optimizer, gradients, state.model_optimizer, state.model
         )
-        if made.learnt is not None and self.recipe.model.train_encoder:
-            model = {**model, "quantizer": made.learnt}
+        if self._learns_codebooks and self.recipe.model.train_encoder:
+            codebooks = state.model["quantizer"]
+            codebooks = update_codebooks(codebooks, made.latents, levels, for_codebooks)
+            model = {**model, "quantizer": codebooks}
         losses |= audio_losses | {"gradient_norm": optax.global_norm(gradients)}
         return state.replace(
             step=state.step + 1,
@@ -176,11 +180,16 @@ class Training:
             balancer=balancer,
         ), losses
 
-    def fresh_model(self, model: Mapping[str, Any]) -> dict[str, Any]:
-        """Random parameters, whose codebooks begin with the first batch where they learn by it."""
+    def with_first_codebooks(self, state: TrainState, samples: jax.Array) -> TrainState:
+        """EnCodec's codebooks, by k-means of a batch; DAC's begin anywhere."""
         if not self._learns_codebooks:
-            return dict(model)
-        return {**model, "quantizer": fresh_codebooks(model["quantizer"])}
+            return state
+        made = self.reconstruct(state.model, samples, self._all_levels(len(samples)))
+        key = jax.random.key(self.recipe.run.seed)
+        quantizer = initialise_codebooks(state.model["quantizer"], made.latents, key)
+        model = {**state.model, "quantizer": quantizer}
+        average = None if state.average is None else jax.tree.map(jnp.copy, model)
+        return state.replace(model=model, average=average)
 
     def validate(self, params: dict[str, Any], samples: jax.Array) -> tuple[dict, jax.Array]:
         """Measures of the reconstruction by all codebooks, and the audio float32 [B, C, T]."""
@@ -193,10 +202,10 @@ class Training:
         }
         return measures, audio
 
-    def reconstruct(self, params: dict[str, Any], samples, levels, key=None) -> Reconstruction:
+    def reconstruct(self, params: dict[str, Any], samples, levels) -> Reconstruction:
         """Run the model with parameters as in `TrainState`."""
         variables = {"params": merge_kernels(params)}
-        return self.module.apply(variables, samples, levels, key, method="reconstruct")
+        return self.module.apply(variables, samples, levels, method="reconstruct")
 
     def weights_of(self, state: TrainState) -> dict[str, Any]:
         """The model's parameters as `FlaxPreTrainedCodec.params`, averaged where that is wanted."""
@@ -216,7 +225,7 @@ class Training:
     def model_optimizer(self) -> Any:
         recipe = self.recipe.optimizer
         trained = _adam(recipe, recipe.generator_clip)
-        parts = {"trained": trained, "held": optax.set_to_zero()}
+        parts: dict[Hashable, Any] = {"trained": trained, "held": optax.set_to_zero()}
         return self._accumulating(optax.multi_transform(parts, self._labels))
 
     @cached_property
@@ -234,17 +243,13 @@ class Training:
         }
         return config_class(**fields)
 
-    @cached_property
-    def _discriminator_class(self) -> Any:
-        return DISCRIMINATORS[self.recipe.discriminator.kind][1]
-
     def _fresh_discriminator(self) -> dict[str, Any]:
         channels = self.config.audio_channels
-        samples = jnp.zeros((1, channels, self.config.sampling_rate))
+        samples = jax.ShapeDtypeStruct((1, channels, self.config.sampling_rate), jnp.float32)
         key = jax.random.fold_in(jax.random.key(self.recipe.run.seed), 2**31)
-        params = jax.jit(self.discriminator.init)(key, samples)["params"]
-        rules = DISCRIMINATORS[self.recipe.discriminator.kind][2](self._discriminator_config)
-        return split_kernels(params, rules)
+        params = self.discriminator.lazy_init(key, samples)["params"]
+        _, _, rules_of = DISCRIMINATORS[self.recipe.discriminator.kind]
+        return split_kernels(params, rules_of(self._discriminator_config))
 
     def _judged(self, params: Any, samples: jax.Array) -> list[list[jax.Array]]:
         return self.discriminator.apply({"params": merge_kernels(params)}, samples)
@@ -314,9 +319,11 @@ class Training:
     def _averaged(self, average: dict | None, model: dict) -> dict | None:
         if average is None:
             return None
-        average = optax.incremental_update(model, average, 1 - self.recipe.run.average_decay)
-        # EnCodec's codebooks are moving averages already.
-        return {**average, "quantizer": model["quantizer"]} if self._learns_codebooks else average
+        decay = self.recipe.run.average_decay
+        moved = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, model)
+        if self._learns_codebooks:  # by moving averages already
+            moved["quantizer"] = model["quantizer"]
+        return moved
 
     def _levels(self, key: jax.Array, batch: int) -> jax.Array:
         recipe = self.recipe.quantizer

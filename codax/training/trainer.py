@@ -4,7 +4,6 @@ import json
 import math
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from transformers.utils import logging
 
+from codax.conversion import resolve_model
 from codax.errors import CodaxError
 from codax.feature_extraction import EXTRACTORS
 from codax.files import atomic_path
 from codax.modeling import FlaxDacModel, FlaxEncodecModel, model_class_of
-from codax.conversion import resolve_model
 from codax.training.checkpoints import Checkpoints
 from codax.training.data import ExcerptStream, TrainingBatches, validation_excerpts
 from codax.training.domains import Source
@@ -200,7 +199,13 @@ class Trainer:
         state = self._initial_state()
         newest = checkpoints.newest()
         if newest is None:
-            return jax.device_put(state, replicated), math.inf
+            state = jax.device_put(state, replicated)
+            if self._initial is None:
+                begin = self._batches.get_state()
+                first = jax.jit(self.training.with_first_codebooks, donate_argnums=0)
+                state = first(state, self._placed(next(self._batches)))
+                self._batches.set_state(begin)
+            return state, math.inf
         state, told = checkpoints.restored(newest, jax.device_put(state, replicated))
         self._batches.set_state(told["batches"])
         return state, told["best"]
@@ -208,7 +213,7 @@ class Trainer:
     def _initial_state(self) -> TrainState:
         if self._initial is None:
             model = MODELS[self.config.model_type](self.config, seed=self.recipe.run.seed)
-            return self.training.initial_state(self.training.fresh_model(model.params))
+            return self.training.initial_state(model.params)
         resolved = resolve_model(self._initial)
         model = model_class_of(resolved).from_pretrained(resolved)
         if model.config.architecture != self.config.architecture:
@@ -283,10 +288,10 @@ class _Run:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             newest = self._checkpoints.newest()
-            kept = "there is no checkpoint" if newest is None else f"the last checkpoint is {newest}"
+            kept = "none" if newest is None else newest
             raise CodaxError(
-                f"step {step}: {bad[0]} is {values[bad[0]]}; {kept} (a lower "
-                "optimizer.learning_rate or optimizer.generator_clip may help)"
+                f"step {step}: {bad[0]} is {values[bad[0]]}; the last checkpoint: {kept}; a lower "
+                "optimizer.learning_rate or optimizer.generator_clip may help"
             )
         self._progress.losses = values
         if step % self._recipe.log_every == 0 or step == self._progress.steps:
