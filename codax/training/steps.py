@@ -171,7 +171,7 @@ class Training:
             codebooks = state.model["quantizer"]
             codebooks = update_codebooks(codebooks, made.latents, levels, for_codebooks)
             model = {**model, "quantizer": codebooks}
-        losses |= audio_losses | {"gradient_norm": optax.global_norm(gradients)}
+        losses |= audio_losses | {"gradient_norm": optax.tree.norm(gradients)}
         return state.replace(
             step=state.step + 1,
             model=model,
