@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -67,6 +67,19 @@ class Preparation:
         return PreparedClip(self, source)
 
 
+class Original(NamedTuple):
+    """What a clip's codes go along with.
+
+    sampling_rate: Hz; num_samples; input_db: LUFS, or None where the loudness stays, all of the
+        original; coded_samples: how many it has at the model's rate
+    """
+
+    sampling_rate: int
+    num_samples: int
+    input_db: float | None
+    coded_samples: int
+
+
 class PreparedClip:
     """Audio that is prepared while it is read, as often as one iterates over it.
 
@@ -85,6 +98,11 @@ class PreparedClip:
         self.channels = how.channels_per_stream if how.mix_channels else source.channels
         self.input_db: float | None = None
         self.num_samples = self.coded_samples = 0
+
+    @property
+    def original(self) -> Original:
+        """Known once all of it was read."""
+        return Original(self.sampling_rate, self.num_samples, self.input_db, self.coded_samples)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         gains = self._gains()
@@ -144,8 +162,10 @@ class LoadedClip:
     input_db: float | None
 
     @property
-    def coded_samples(self) -> int:
-        return self.samples.shape[1]
+    def original(self) -> Original:
+        """What is known of it without its samples."""
+        num_coded = self.samples.shape[1]
+        return Original(self.sampling_rate, self.num_samples, self.input_db, num_coded)
 
     @property
     def channels(self) -> int:
