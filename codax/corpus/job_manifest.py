@@ -91,5 +91,6 @@ class JobManifest:
 def _told(name: str, there: dict[str, Any], ours: dict[str, Any]) -> str:
     if name != "source_digest":
         return f"{name} {there.get(name)!r}, now {ours[name]!r}"
-    sources = f"{there.get('source')!r}, now {ours['source']!r}"
-    return f"source {sources}: other clips, another order, or files written since"
+    sources = [repr(there.get("source")), repr(ours["source"])]
+    spelled = ", now ".join(dict.fromkeys(sources))
+    return f"source {spelled}: other clips, another order, or files written since"

@@ -173,6 +173,20 @@ def test_another_corpus_does_not_mix_with_what_is_there(folder, model, tokens, t
     assert f"source {str(folder)!r}, now {str(tmp_path)!r}" in capsys.readouterr().err
 
 
+def test_clips_that_were_written_anew_do_not_mix_with_what_is_there(
+    folder, model, tmp_path, capsys
+):
+    source = tmp_path / "rec"
+    shutil.copytree(folder, source)
+    assert tokenize(source, tmp_path / "out", model) == 0
+    write_clip(source / "00.wav", 1)
+    assert tokenize(source, tmp_path / "out", model) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.endswith(
+        f"source {str(source)!r}: other clips, another order, or files written since"
+    )
+
+
 def test_another_column_does_not_mix_with_what_is_there(table, model, tmp_path, capsys):
     assert tokenize(table, tmp_path / "out", model, "--column", "audio") == 0
     assert tokenize(table, tmp_path / "out", model) == 0
@@ -246,6 +260,17 @@ def test_a_source_may_hold_the_output(folder, model, tokens, tmp_path):
     for _ in range(2):
         assert tokenize(source, source / "tokens", model) == 0
     assert rows_of(source / "tokens") == rows_of(tokens)
+
+
+def test_a_file_whose_name_is_no_utf8_is_encoded(model, tmp_path):
+    (tmp_path / "rec").mkdir()
+    write_clip(tmp_path / "rec" / "good.wav", 0)
+    name = os.fsencode(tmp_path / "rec") + b"/\xff.wav"
+    os.rename(shutil.copy(tmp_path / "rec" / "good.wav", tmp_path / "rec" / "copy.wav"), name)
+    assert tokenize(tmp_path / "rec", tmp_path / "out", model) == 0
+    good, odd = rows_of(tmp_path / "out")
+    assert (good["path"], odd["path"]) == ("good.wav", r"\xff.wav")
+    assert odd["codes"] == good["codes"]
 
 
 def test_shards_are_named_by_the_split_that_is_sliced(folder, model, tmp_path, hf_home):
