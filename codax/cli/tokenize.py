@@ -174,7 +174,9 @@ def _callable(options: argparse.Namespace) -> Any:
     """The `EncodeAudio` that the options ask for, with its model loaded."""
     from codax.codec.preparing import TRAINED
     from codax.corpus import EncodeAudio
+    from codax.corpus.devices import local_rank
 
+    rank = local_rank()
     encode = EncodeAudio(
         options.model,
         revision=options.revision,
@@ -187,7 +189,7 @@ def _callable(options: argparse.Namespace) -> Any:
         workers=options.workers,
     )
     with explaining(options.model):
-        encode.named.codec()
+        encode.named.codec(rank)
     return encode
 
 

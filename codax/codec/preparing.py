@@ -37,7 +37,7 @@ BAD_AUDIO = (ValueError, OSError, RuntimeError, MemoryError)
 
 @contextmanager
 def naming(name: str | os.PathLike | None) -> Iterator[None]:
-    """What reading audio raises becomes an `AudioError` that begins with its name, if it has one."""
+    """What reading audio raises becomes an `AudioError`, which begins with its name, if any."""
     try:
         yield
     except BAD_AUDIO as error:
