@@ -7,9 +7,10 @@
     source ── audio ──> tasks: read, resample, loudness ── samples ──> actors: the model ── codes
                         (no weights, any processor)        (Arrow)     (one a GPU, compiled once)
 
-Clips of more than five minutes stay as they are until an actor reads them, piece by piece. Tables
-between the two are Arrow's, with one column more, `CLIP`; so are those that come out, with the
-types that `datasets` gives, so that `load_dataset("parquet")` opens what `write_parquet` writes.
+Clips of more than five minutes, in all channels, stay as they are until an actor reads them, piece
+by piece. Tables between the two are Arrow's, with one column more, `CLIP`; so are those that come
+out, with the types that `datasets` gives, so that `load_dataset("parquet")` opens what
+`write_parquet` writes.
 """
 
 from collections.abc import Iterator
