@@ -156,7 +156,7 @@ class _RowGroup:
         self.index = index
         self.at = 0
         self._path = path
-        file = pq.ParquetFile(path, buffer_size=BYTES_AT_ONCE)
+        file = pq.ParquetFile(path, buffer_size=BYTES_AT_ONCE, pre_buffer=False)
         self._batches = file.iter_batches(ROWS_AT_ONCE, row_groups=[group])
         self._batch: Any = ()
 

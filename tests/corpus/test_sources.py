@@ -218,6 +218,16 @@ def test_shards_of_a_process_read_a_row_group_once(table, counted, every):
     assert max(counted) <= ROWS_AT_ONCE
 
 
+def test_a_row_group_is_not_held_in_memory(tmp_path):
+    random = np.random.default_rng(0)
+    values = [{"bytes": random.bytes(50_000), "path": name} for name in NAMES * 4]
+    pq.write_table(pa.table({"audio": values}), tmp_path / "a.parquet", write_batch_size=4)
+    corpus, before = open_corpus(tmp_path / "a.parquet"), pa.total_allocated_bytes()
+    del values
+    held = [pa.total_allocated_bytes() - before for _ in corpus.clips(0, 400)]
+    assert max(held) < 10_000_000  # of 20 MB; 16 rows and a page, each more than once, are 5
+
+
 def test_clips_of_a_table_can_be_had_in_any_order(table):
     corpus = open_corpus(table)
     for start, stop in [(90, 100), (3, 5), (4, 62), (0, 1), (59, 60), (60, 61)]:
