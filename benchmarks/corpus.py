@@ -5,8 +5,9 @@
 
 `overhead` encodes clips of 2 to 30 s at several rates, mono and stereo, WAV and FLAC, into shards,
 as `codax tokenize` does, in a process that has compiled its programs; then runs the batches that
-went through the network once more, one after the other, and nothing else: pure compute. The
-overhead is what the job took longer. Filled up is the part of what was computed that no clip has.
+went through the network once more, one after the other, and nothing else: pure compute. The two
+alternate, --repeat times; told are the medians, and all times. The overhead is what the job took
+longer. Filled up is the part of what was computed that no clip has.
 `memory` runs `codax tokenize` over as much audio, each in a process of its own. Models have
 full-size random weights, or those of --model FOLDER; --narrow N divides their widths by N.
 """
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import soundfile
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--model", help="folder of a model, instead of random weights")
     parser.add_argument("--narrow", type=int, default=1)
     parser.add_argument("--minutes", type=float, nargs="+", default=[10])
+    parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or write_model(Path(folder, "model"), options)
@@ -48,7 +51,7 @@ def main() -> None:
                 peak_mb, elapsed = run_command(*arguments)
                 print(f"  {elapsed:.0f} s, peak {peak_mb:.0f} MB", flush=True)
             else:
-                _measure_overhead(model, corpus, Path(folder), seconds)
+                _measure_overhead(model, corpus, Path(folder), seconds, options.repeat)
 
 
 def _write_corpus(folder: Path, seconds: float) -> tuple[int, float]:
@@ -66,7 +69,7 @@ def _write_corpus(folder: Path, seconds: float) -> tuple[int, float]:
     return count, total
 
 
-def _measure_overhead(model: str, corpus: Path, folder: Path, seconds: float) -> None:
+def _measure_overhead(model: str, corpus: Path, folder: Path, seconds: float, repeat: int) -> None:
     from codax.codec import batches
     from codax.corpus import EncodeAudio
     from codax.corpus.job import TokenizeJob
@@ -111,7 +114,8 @@ def _measure_overhead(model: str, corpus: Path, folder: Path, seconds: float) ->
                     output.block_until_ready()
         return time.perf_counter() - began
 
-    measured, computed = job(), pure()
+    pairs = [(job(), pure()) for _ in range(repeat)]
+    measured, computed = map(median, zip(*pairs, strict=True))
     frames = sum(arrays[0].shape[-1] * len(arrays[0]) for _, arrays in done)
     filled = 1 - sum(parts) * codec.config.hop_length / frames
     print(
@@ -119,7 +123,8 @@ def _measure_overhead(model: str, corpus: Path, folder: Path, seconds: float) ->
         f"{first:.1f} s\n"
         f"  job {measured:.1f} s, {seconds / measured:.2f}x real time; pure compute "
         f"{computed:.1f} s; overhead {100 * (measured / computed - 1):.1f} %; "
-        f"filled up {100 * filled:.1f} %",
+        f"filled up {100 * filled:.1f} %\n"
+        f"  all (job, pure): {', '.join(f'{one:.1f}, {other:.1f}' for one, other in pairs)} s",
         flush=True,
     )
 

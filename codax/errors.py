@@ -26,11 +26,18 @@ class CheckpointError(CodaxError):
 def one_line(error: BaseException) -> str:
     """An error's message on one line; its type stands in for a message that it lacks."""
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return _words(f"{error.filename}: {error.strerror}")
+    return _words(error) or type(error).__name__
 
 
 def told_of(name: str | os.PathLike | None, error: BaseException) -> str:
-    """`one_line`, which begins with the name of what the error is about, if it has one."""
+    """`one_line`, which begins with the name of what the error is about, if it has one, once."""
     line = one_line(error)
-    return line if name is None or line.startswith(f"{name}: ") else f"{name}: {line}"
+    if name is None or line.startswith(f"{_words(name)}: "):
+        return line
+    return f"{_words(name)}: {line}"
+
+
+def _words(told: object) -> str:
+    """On one line, whatever stands between them."""
+    return " ".join(str(told).split())

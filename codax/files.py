@@ -1,10 +1,15 @@
 """Files that are either whole or absent."""
 
 import contextlib
+import errno
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+# Of file systems on which a file has one name.
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @contextlib.contextmanager
@@ -36,8 +41,67 @@ def atomic_path(path: str | os.PathLike, temporary_path: Path | None = None) -> 
             temporary.unlink(missing_ok=True)
 
 
-def _created(path: Path) -> Path:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".codax-", suffix=path.suffix)
+def created_first(path: Path, content: bytes) -> bool:
+    """Write a file that is not there yet, whole. Of many processes that do so at once, one does.
+
+    Returns whether this call did; if not, the file that was there stays as it is. What killed calls
+    left behind goes, once the file is there.
+
+    Raises `OSError` naming `path` where the folder cannot be written or the disk is full.
+    """
+    try:
+        is_first = not path.exists() and _linked_to(path, content)
+    except FileNotFoundError:
+        if not path.exists():  # else another process, which was first, has tidied up
+            raise
+        is_first = False
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    for left in path.parent.glob(f"{_prefix(path)}*"):
+        left.unlink(missing_ok=True)
+    return is_first
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole, though other processes do the same at once.
+
+    Raises `FileNotFoundError` where a `created_first` of another process came in between.
+    """
+    with atomic_path(path, path.with_name(_prefix(path) + secrets.token_hex(8))) as temporary:
+        temporary.write_bytes(content)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}-"
+
+
+def _linked_to(path: Path, content: bytes) -> bool:
+    temporary = _created(path, _prefix(path))
+    try:
+        temporary.write_bytes(content)
+        _give_usual_permissions(temporary)
+        return _linked(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _linked(temporary: Path, path: Path) -> bool:
+    """Give the file its name, unless another has it."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if path.exists():
+            return False
+        os.replace(temporary, path)
+    return True
+
+
+def _created(path: Path, prefix: str = ".codax-") -> Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     os.close(handle)
     return Path(name)
 

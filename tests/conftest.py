@@ -90,6 +90,16 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in set(long)]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Let LLVM leave the programs of most tests as they are: these run once, and are tiny.
+
+    It halves the time to compile them. Those of full-size models take longer then than they save.
+    """
+    worth_it = item.get_closest_marker("full") or item.get_closest_marker("optimised")
+    jax.config.update("jax_disable_most_optimizations", not worth_it)
+
+
 @pytest.fixture
 def hf_home(tmp_path, monkeypatch):
     """HF_HOME, empty, of this process and its children; nothing is offline, nothing waits."""

@@ -3,15 +3,19 @@
 import argparse
 import json
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils import are_progress_bars_disabled, tqdm
 
 from codax.cli import jobs
-from codax.cli.models import explained
+from codax.cli.models import explaining
 from codax.errors import CodaxError
+
+LINE_EVERY_S = 60.0
+"""Between lines that tell how far a job is, where there is no terminal."""
 
 
 def add_to(commands) -> None:
@@ -66,7 +70,7 @@ def add_to(commands) -> None:
         type=int,
         default=100,
         metavar="N",
-        help="clips that cannot be encoded before the run fails (default: 100)",
+        help="clips of this process that cannot be encoded before it fails (default: 100)",
     )
     parser.add_argument(
         "--batch-length",
@@ -88,13 +92,20 @@ def add_to(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     try:
         from codax.corpus.job import TokenizeJob
+        from codax.corpus.shards import name_of_split
         from codax.corpus.sources import open_corpus
     except ImportError as error:
         raise CodaxError(f'tokenize needs pyarrow: pip install "codax[data]" ({error})') from error
 
     place = _place(options.part)
+    name_of_split(options.split)  # is refused before anything is downloaded
     corpus = open_corpus(
-        options.source, options.column, options.split, options.config_name, options.data_revision
+        options.source,
+        options.column,
+        options.split,
+        options.config_name,
+        options.data_revision,
+        leave_out=options.output,
     )
     job = TokenizeJob(
         corpus,
@@ -105,24 +116,67 @@ def run(options: argparse.Namespace) -> int:
         place=place,
         split=options.split,
     )
-    with tqdm(total=0, unit="clip", disable=None) as bar:
-        progress = job.run(lambda progress: _show(bar, progress))
+    with tqdm(total=0, unit="clip", miniters=1, disable=None) as bar:
+        progress = job.run(Report(bar).tell)
     if options.json:
         print(json.dumps({**asdict(progress), "speed": progress.speed}, indent=2))
-    skipped = f", {progress.skipped} skipped (see {job.output / 'skipped'})"
+    skipped = f", {progress.skipped} skipped (see {job.skipped_folder})"
     print(
         f"codax: {progress.clips} clips in {job.output}{skipped if progress.skipped else ''}; "
-        f"{_told(progress)} in this run",
+        f"{_measured(progress)} in this run",
         file=sys.stderr,
     )
     return 0
+
+
+class Report:
+    """How far a job is, on stderr: a bar on a terminal, a line a minute elsewhere.
+
+    Nothing, where HF_HUB_DISABLE_PROGRESS_BARS is set. The bar counts what this run does.
+    """
+
+    def __init__(self, bar: tqdm):
+        self._bar = bar
+        self._prints_lines = bar.disable and not are_progress_bars_disabled()
+        self._is_new = True
+        self._told_at = time.monotonic()
+
+    def tell(self, progress: Any) -> None:
+        """progress: a `codax.corpus.job.Progress`"""
+        if self._prints_lines:
+            self._print(progress)
+        elif not self._bar.disable:
+            self._draw(progress)
+
+    def _draw(self, progress: Any) -> None:
+        bar = self._bar
+        bar.set_postfix_str(_measured(progress), refresh=False)
+        if self._is_new:
+            bar.reset(progress.total)
+            bar.initial = bar.n = bar.last_print_n = progress.clips
+            self._is_new = False
+        bar.update(progress.clips - bar.n)
+
+    def _print(self, progress: Any) -> None:
+        now = time.monotonic()
+        if progress.left_s is None or now - self._told_at < LINE_EVERY_S:
+            return
+        self._told_at = now
+        print(
+            f"codax: {progress.clips} of {progress.total} clips, {_measured(progress)}, "
+            f"{tqdm.format_interval(progress.left_s)} left",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _callable(options: argparse.Namespace) -> Any:
     """The `EncodeAudio` that the options ask for, with its model loaded."""
     from codax.codec.preparing import TRAINED
     from codax.corpus import EncodeAudio
+    from codax.corpus.devices import local_rank
 
+    rank = local_rank()
     encode = EncodeAudio(
         options.model,
         revision=options.revision,
@@ -134,10 +188,8 @@ def _callable(options: argparse.Namespace) -> Any:
         resample=not options.no_resample,
         workers=options.workers,
     )
-    try:
-        encode.named.codec()
-    except (OSError, ValueError) as error:
-        raise explained(options.model, error) from error
+    with explaining(options.model):
+        encode.named.codec(rank)
     return encode
 
 
@@ -150,11 +202,5 @@ def _place(part: str | None) -> Any:
     return checked_place(rank, world_size, told_by=f"--part {part}")
 
 
-def _show(bar: Any, progress: Any) -> None:
-    bar.total = progress.total
-    bar.set_postfix_str(_told(progress), refresh=False)
-    bar.update(progress.clips - bar.n)
-
-
-def _told(progress: Any) -> str:
+def _measured(progress: Any) -> str:
     return f"{progress.audio_s / 3600:.3g} h of audio, {progress.speed:.3g}x real time"

@@ -24,6 +24,7 @@ from codax.codec.preparing import (
     TRAINED,
     AudioSource,
     LoadedClip,
+    Original,
     Preparation,
     PreparedClip,
     checked_loudness,
@@ -250,8 +251,8 @@ class AudioCodec:
             work = parts.to_encode(clip.samples) if isinstance(clip, LoadedClip) else None
             if work is None:
                 return Work([], lambda _: self._encode_alone(clip, levels))
-            joined = work.joined
-            return Work(work.parts, lambda outputs: self._encoded(clip, joined(outputs)))
+            original, joined = clip.original, work.joined  # the samples need not wait for it
+            return Work(work.parts, lambda outputs: self._encoded(original, joined(outputs)))
 
         sizes = self._part_sizes(parts.longest_to_encode, batch_length_s)
         batches = Batches(parts.encoder(levels), sizes, self.config.hop_length)
@@ -302,7 +303,7 @@ class AudioCodec:
         streams = clip.channels // self._coder.channels_per_stream
         encoder = self._encoder(levels, streams, descript_window_s)
         coded = join_frames(encoder.run(clip))
-        return self._encoded(clip, coded, **_chunks_of(encoder))
+        return self._encoded(clip.original, coded, **_chunks_of(encoder))
 
     def _finished(self, clip: EncodedAudio, decoded: np.ndarray) -> Audio:
         """All of a clip as the network decoded it, at the loudness and rate of the original."""
@@ -311,21 +312,16 @@ class AudioCodec:
         pieces = [*fitted(blocks, clip.num_samples)]
         return Audio(np.concatenate(pieces, axis=1), clip.sampling_rate)
 
-    def _encoded(
-        self, clip: PreparedClip | LoadedClip, coded: CodedFrames, **chunks: Any
-    ) -> EncodedAudio:
+    def _encoded(self, original: Original, coded: CodedFrames, **chunks: Any) -> EncodedAudio:
         """A clip, after its last sample was coded."""
         return EncodedAudio(
+            **original._asdict(),
             codes=coded.codes,
-            sampling_rate=clip.sampling_rate,
-            num_samples=clip.num_samples,
-            input_db=clip.input_db,
             channels_per_stream=self._coder.channels_per_stream,
             segment_frames=coded.segment_frames,
             scales=coded.scales,
             model=self.model_name,
             preset=self._preset,
-            coded_samples=clip.coded_samples,
             **chunks,
         )
 

@@ -33,7 +33,8 @@ IN_FLIGHT = 2
 class Part(NamedTuple):
     """What goes through the network at once.
 
-    array: [..., n], for as many frames as `frames`; what is missing to a longer part is zeros
+    array: [..., n], for as many frames as `frames`, or less at the end of a clip; what is missing
+        to a longer part is zeros
     length: of the array, in what the network counts; frames: how many it has
     kept: of what comes out, along the last axis
     scale: float32 [1], or None
@@ -44,6 +45,10 @@ class Part(NamedTuple):
     frames: int
     kept: slice
     scale: np.ndarray | None = None
+
+    def alone(self) -> "Part":
+        """With an array of its own, so that it keeps nothing else of its clip while it waits."""
+        return self._replace(array=self.array.copy())
 
 
 class Work(NamedTuple):
@@ -108,14 +113,15 @@ class Batches:
         waiting: dict[tuple, list[_Row]] = defaultdict(list)
         under_way: deque[tuple[list[_Row], tuple]] = deque()
         for key, work in clips:
-            clip = _Clip(key, work)
+            clip = _Clip(key, len(work.parts), work.joined)
             if not work.parts:
                 yield key, clip.result()
             for index, part in enumerate(work.parts):
                 size = self._sizes.size_of(part.frames)
-                like = (size, *part.array.shape[:-1])
-                waiting[like].append(_Row(clip, index, part))
-                if len(waiting[like]) == self._sizes.rows_of(size):
+                like, count = (size, *part.array.shape[:-1]), self._sizes.rows_of(size)
+                fills_up = len(waiting[like]) + 1 == count
+                waiting[like].append(_Row(clip, index, part if fills_up else part.alone()))
+                if fills_up:
                     under_way.append(self._started(waiting.pop(like)))
             while len(under_way) >= IN_FLIGHT:
                 yield from _finished(*under_way.popleft())
@@ -158,12 +164,13 @@ class _Clip:
     """A clip on its way, and what came out of its parts so far."""
 
     key: Any
-    work: Work
+    num_parts: int
+    joined: Callable[[list[Any]], Any]
     by_part: dict[int, tuple] = field(default_factory=dict)
 
     def result(self) -> Any:
         try:
-            return self.work.joined([self.by_part[index] for index in range(len(self.by_part))])
+            return self.joined([self.by_part[index] for index in range(len(self.by_part))])
         except (CodaxError, OSError) as error:
             return error
 
@@ -180,5 +187,5 @@ def _finished(rows: list[_Row], outputs: tuple) -> Iterator[tuple[Any, Any]]:
     for row, (clip, index, part) in enumerate(rows):
         kept = array[row][..., part.kept].copy()  # a view would keep all of the batch
         clip.by_part[index] = (kept, *(None if one is None else one[row] for one in others))
-        if len(clip.by_part) == len(clip.work.parts):
+        if len(clip.by_part) == clip.num_parts:
             yield clip.key, clip.result()

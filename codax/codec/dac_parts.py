@@ -33,8 +33,7 @@ class DacParts:
         """See `Parts`."""
         hop_length = self._config.hop_length
         num_frames = self._config.frames_to_cover(samples.shape[1])
-        missing = num_frames * hop_length - samples.shape[1]
-        samples = np.pad(samples, ((0, 0), (0, missing)))
+        streams = len(samples)
         context = self._config.encoder_context_frames
         parts = [
             Part(
@@ -48,7 +47,7 @@ class DacParts:
         ]
 
         def joined(outputs: list[tuple]) -> CodedFrames:
-            return CodedFrames(_by_stream([codes for (codes,) in outputs], len(samples)))
+            return CodedFrames(_by_stream([codes for (codes,) in outputs], streams))
 
         return Work(parts, joined)
 

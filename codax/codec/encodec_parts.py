@@ -48,9 +48,10 @@ class EncodecParts:
             for (start, length), frames in zip(spans, counts, strict=True)
         ]
 
+        shape = len(streams), len(spans)
+
         def joined(outputs: list[tuple]) -> CodedFrames:
             codes, scales = zip(*outputs, strict=True)
-            shape = len(streams), len(spans)
             by_stream = [codes[row * shape[1] : (row + 1) * shape[1]] for row in range(shape[0])]
             return CodedFrames(
                 np.stack([np.concatenate(segments, axis=-1) for segments in by_stream]),

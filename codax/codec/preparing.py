@@ -3,13 +3,14 @@
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from codax.codec.audio import Audio
-from codax.errors import AudioError
+from codax.errors import AudioError, told_of
 from codax.feature_extraction import (
     AudioBlocks,
     LoudnessMeter,
@@ -29,6 +30,19 @@ TRAINED = "trained"
 BLOCK = 1 << 20
 """Samples of an array that are prepared at a time."""
 
+# What reading audio may raise that is no fault of the program: torchcodec has RuntimeErrors, and a
+# path with a null character ValueErrors, as codax has.
+BAD_AUDIO = (ValueError, OSError, RuntimeError, MemoryError)
+
+
+@contextmanager
+def naming(name: str | os.PathLike | None) -> Iterator[None]:
+    """What reading audio raises becomes an `AudioError`, which begins with its name, if any."""
+    try:
+        yield
+    except BAD_AUDIO as error:
+        raise AudioError(told_of(name, error)) from error
+
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
@@ -47,8 +61,15 @@ class Preparation:
     mix_channels: bool = False
     resample: bool = True
 
-    def of(self, audio: AudioSource, sampling_rate: int | None = None) -> "PreparedClip":
+    def of(
+        self,
+        audio: AudioSource,
+        sampling_rate: int | None = None,
+        name: str | os.PathLike | None = None,
+    ) -> "PreparedClip":
         """What `AudioCodec.encode` takes, prepared while it is read.
+
+        name: that errors of reading it begin with, where it is no path
 
         Raises `AudioError` for audio that cannot be read, has no samples, no known rate, another
         rate where `resample` is False, or a number of channels that the model does not take.
@@ -64,7 +85,20 @@ class Preparation:
                 f"the audio has {source.channels} channels, but the model takes "
                 f"{self.channels_per_stream}; mix_channels=True (--mix) converts it"
             )
-        return PreparedClip(self, source)
+        return PreparedClip(self, source, name)
+
+
+class Original(NamedTuple):
+    """What a clip's codes go along with.
+
+    sampling_rate: Hz; num_samples; input_db: LUFS, or None where the loudness stays, all of the
+        original; coded_samples: how many it has at the model's rate
+    """
+
+    sampling_rate: int
+    num_samples: int
+    input_db: float | None
+    coded_samples: int
 
 
 class PreparedClip:
@@ -73,29 +107,35 @@ class PreparedClip:
     sampling_rate: Hz, of the original; channels: that are coded; input_db: LUFS of the original, or
         None where its loudness stays
     num_samples, coded_samples: of the original, and at the model's rate, once it was read
+    name: of a file, that errors begin with, or None
     iterating: blocks float32 [C, n] at the model's rate. Raises `AudioError` for audio that cannot
         be read, is not finite, or has no samples.
     """
 
-    def __init__(self, how: Preparation, source: "_Source"):
+    def __init__(self, how: Preparation, source: "_Source", name: str | os.PathLike | None = None):
         self._how = how
         self._source = source
-        self.name = source.name
+        self.name = name
         self.sampling_rate = source.sampling_rate
         self.channels = how.channels_per_stream if how.mix_channels else source.channels
         self.input_db: float | None = None
         self.num_samples = self.coded_samples = 0
 
+    @property
+    def original(self) -> Original:
+        """Known once all of it was read."""
+        return Original(self.sampling_rate, self.num_samples, self.input_db, self.coded_samples)
+
     def __iter__(self) -> Iterator[np.ndarray]:
-        gains = self._gains()
-        self.coded_samples = 0
-        for block in self._at_rate():
-            for gain in gains:
-                block = block * gain
-            self.coded_samples += block.shape[1]
-            yield block
-        if not self.coded_samples:
-            raise AudioError(f"{self.name}: holds no samples; expected at least one")
+        with naming(self.name):
+            gains = self._gains()
+            self.coded_samples = 0
+            for block in self._at_rate():
+                for gain in gains:
+                    block = block * gain
+                self.coded_samples += block.shape[1]
+                yield block
+            self._require_samples(self.coded_samples)
 
     def loaded(self, most: int) -> "LoadedClip | None":
         """All of it in memory, unless it has more than `most` samples in all channels."""
@@ -104,8 +144,9 @@ class PreparedClip:
             blocks.append(block)
             if self.coded_samples * self.channels > most:
                 return None
-        samples = np.concatenate(blocks, axis=1)
-        return LoadedClip(samples, self.sampling_rate, self.num_samples, self.input_db)
+        with naming(self.name):
+            samples = np.concatenate(blocks, axis=1)
+        return LoadedClip(samples, self.sampling_rate, self.num_samples, self.input_db, self.name)
 
     def _gains(self) -> tuple[float, ...]:
         """What brings it to a loudness, turned down where it would exceed 1."""
@@ -127,25 +168,31 @@ class PreparedClip:
         for block in self._source.blocks:
             self.num_samples += block.shape[1]
             yield mix(block, self.channels) if self._how.mix_channels else block
-        if not self.num_samples:
-            raise AudioError(f"{self.name}: holds no samples; expected at least one")
+        self._require_samples(self.num_samples)
+
+    def _require_samples(self, count: int) -> None:
+        if not count:
+            raise AudioError(f"{self._source.name}: holds no samples; expected at least one")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoadedClip:
     """A clip that was prepared: samples float32 [C, T] at the model's rate.
 
-    sampling_rate, num_samples, input_db: of the original, as in `PreparedClip`
+    sampling_rate, num_samples, input_db: of the original, and its name, as in `PreparedClip`
     """
 
     samples: np.ndarray
     sampling_rate: int
     num_samples: int
     input_db: float | None
+    name: str | os.PathLike | None = None
 
     @property
-    def coded_samples(self) -> int:
-        return self.samples.shape[1]
+    def original(self) -> Original:
+        """What is known of it without its samples."""
+        num_coded = self.samples.shape[1]
+        return Original(self.sampling_rate, self.num_samples, self.input_db, num_coded)
 
     @property
     def channels(self) -> int:

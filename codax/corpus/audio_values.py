@@ -31,9 +31,7 @@ def audio_of(value: Any, sampling_rate: int | None = None) -> AudioSource:
         return Audio(np.asarray(samples.data, np.float32), _rate(samples.sample_rate))
     if isinstance(value, Mapping):
         return _of_mapping(value, sampling_rate)
-    if sampling_rate is None:
-        raise AudioError("an array without a sampling rate needs sampling_rate= (Hz)")
-    return Audio(_array(value), sampling_rate)
+    return _of_array(value, sampling_rate)
 
 
 def name_of(value: Any) -> str | None:
@@ -51,16 +49,19 @@ def _of_mapping(value: Mapping, sampling_rate: int | None) -> AudioSource:
         return bytes(content)
     if value.get("array") is not None:
         rate = value.get("sampling_rate")
-        rate = sampling_rate if rate is None else rate
-        if rate is None:
-            raise AudioError("an array without a sampling rate needs sampling_rate= (Hz)")
-        return Audio(_array(value["array"]), _rate(rate))
+        return _of_array(value["array"], sampling_rate if rate is None else rate)
     if value.get("path") is not None:
         return value["path"]
     raise AudioError(
         f"there is no audio in {{{', '.join(value)}}}: expected bytes, a path, or an array with "
         "its sampling_rate"
     )
+
+
+def _of_array(array: Any, rate: Any) -> Audio:
+    if rate is None:
+        raise AudioError("an array without a sampling rate needs sampling_rate= (Hz)")
+    return Audio(_array(array), _rate(rate))
 
 
 def _rate(value: Any) -> Any:

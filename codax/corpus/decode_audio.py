@@ -10,8 +10,8 @@ import numpy as np
 from codax.codec import Audio
 from codax.codec.audio import OUTPUT_SUBTYPES
 from codax.corpus.loading import NamedModel
-from codax.corpus.rows import clip_of
-from codax.errors import AudioError, FormatError
+from codax.corpus.rows import at_clip, clip_of
+from codax.errors import CodaxError
 
 FILE_FORMATS = tuple(suffix[1:] for suffix in OUTPUT_SUBTYPES)
 COLUMNS = ("codes", "sampling_rate", "num_samples", "num_channels")
@@ -70,13 +70,13 @@ class DecodeAudio:
         channels = codec.config.audio_channels
         clips = []
         for index, row in enumerate(rows):
-            with _told_of(index):
+            with _named(index):
                 clips.append((index, clip_of(row, channels)))
         audio: dict[int, Any] = {}
         for index, decoded in codec.decode_clips(
             clips, self.restore_loudness, self.chunk_length_s, self.batch_length_s
         ):
-            with _told_of(index):
+            with _named(index):
                 if isinstance(decoded, Exception):
                     raise decoded
                 audio[index] = self._value(decoded)
@@ -90,9 +90,9 @@ class DecodeAudio:
 
 
 @contextmanager
-def _told_of(index: int) -> Iterator[None]:
+def _named(index: int) -> Iterator[None]:
     """Errors say which clip of the batch has them."""
     try:
         yield
-    except (AudioError, FormatError) as error:
-        raise type(error)(f"clip {index} of the batch: {error}") from error
+    except CodaxError as error:
+        raise at_clip(index, error) from error

@@ -11,22 +11,18 @@ import numpy as np
 
 from codax.codec.audio_codec import preparation_for
 from codax.codec.batches import Key
-from codax.codec.preparing import TRAINED, LoadedClip, Preparation, PreparedClip
+from codax.codec.preparing import TRAINED, LoadedClip, Preparation, PreparedClip, naming
 from codax.corpus.audio_values import audio_of, name_of
 from codax.corpus.loading import NamedModel
 from codax.corpus.prefetch import default_workers, made_ahead
-from codax.corpus.rows import NO_ERROR, empty_row, row_of
-from codax.errors import AudioError, CodaxError, told_of
+from codax.corpus.rows import NO_ERROR, at_clip, empty_row, row_of
+from codax.errors import AudioError
 from codax.formats import EncodedAudio
 
 HELD_S = 300.0
 """Seconds of mono audio, in all channels, up to which a clip is held in memory."""
 
 ERROR_POLICIES = ("raise", "mark")
-
-# What reading a file may raise that is no fault of the program: torchcodec has RuntimeErrors, and a
-# path with a null character ValueErrors, as codax has.
-BAD_AUDIO = (ValueError, OSError, RuntimeError, MemoryError)
 
 
 class PrepareAudio:
@@ -87,8 +83,8 @@ class PrepareAudio:
     ) -> Iterator[tuple[Key, LoadedClip | PreparedClip | Exception]]:
         """(key, value of an audio column) -> (key, clip), in order, read by threads ahead.
 
-        Clips of more than five minutes come unread. The error, where one cannot be prepared, names
-        the file.
+        Clips of more than `HELD_S` come unread. Where one cannot be prepared, the error names the
+        file.
 
         how: `preparation()`, where it is known, so that no configuration is read
         """
@@ -98,12 +94,21 @@ class PrepareAudio:
         def prepare(item: tuple[Key, Any]) -> tuple[Key, Any]:
             key, value = item
             try:
-                clip = how.of(audio_of(value, self.sampling_rate))
+                clip = self.opened(value, how)
                 return key, clip.loaded(most) or clip
-            except BAD_AUDIO as error:
-                return key, AudioError(told_of(name_of(value), error))
+            except AudioError as error:
+                return key, error
 
         return made_ahead(prepare, items, self.workers or default_workers())
+
+    def opened(self, value: Any, how: Preparation) -> PreparedClip:
+        """A value of an audio column as a clip, unread, of which all errors name the file.
+
+        Raises `AudioError` for one that cannot be prepared.
+        """
+        name = name_of(value)
+        with naming(name):
+            return how.of(audio_of(value, self.sampling_rate), name=name)
 
     def _prepared_rows(self, items: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
         for key, clip in self.prepared(items):
@@ -111,8 +116,9 @@ class PrepareAudio:
                 yield key, clip
                 continue
             try:
-                samples = np.concatenate([*clip], axis=1)
-            except BAD_AUDIO as error:
+                with naming(clip.name):
+                    samples = np.concatenate([*clip], axis=1)
+            except AudioError as error:
                 yield key, error
                 continue
             loudness = np.nan if clip.input_db is None else clip.input_db
@@ -134,7 +140,7 @@ class PrepareAudio:
             error = NO_ERROR
             if isinstance(row, Exception):
                 if self.errors == "raise":
-                    raise _at(row, index)
+                    raise at_clip(index, row, "; errors='mark' goes on without it")
                 row, error = self._empty_row(), str(row)
             rows[index] = self._marked(row, error)
         if not is_batch:
@@ -254,9 +260,3 @@ def _is_batch(batch: Mapping[str, Any], values: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _at(error: Exception, index: int) -> Exception:
-    """An error that says which clip of a batch has it."""
-    reason = f"clip {index} of the batch: {error}; errors='mark' goes on without it"
-    return AudioError(reason) if isinstance(error, CodaxError) else error

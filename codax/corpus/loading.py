@@ -9,7 +9,12 @@ import jax
 from jax._src import xla_bridge  # whether JAX has started is not told elsewhere
 
 from codax.codec import AudioCodec
-from codax.conversion import config_of
+from codax.conversion import config_of, resolve_model
+from codax.errors import CheckpointError
+
+RESULTS_VERSION = 1
+"""To be raised when the same audio gets other codes than before, or the same codes other audio, so
+that `datasets` takes nothing from its cache that an older codax has made."""
 
 _forked_from_jax = False
 
@@ -28,8 +33,9 @@ class NamedModel:
 
     model: a preset's name, Hub id or folder; revision: of a Hub repository
 
-    Two are pickled to the same bytes if they name the same model. A folder's files count by their
-    content, so that what was made with other weights is not taken for the same.
+    Two are pickled to the same bytes if they name the same model. The files of a folder, also of
+    one that a preset was converted to, count by their content, so that what was made with other
+    weights is not taken for the same; so does `RESULTS_VERSION`.
     """
 
     def __init__(self, model: str | os.PathLike, revision: str | None = None):
@@ -40,12 +46,15 @@ class NamedModel:
             )
         self.model = os.fspath(model)
         self.revision = revision
-        self.content = digest_of(Path(model)) if os.path.isdir(model) else None
+        folder = _folder_of(self.model)
+        self.content = digest_of(folder) if folder else None
         self._codec: AudioCodec | None = None
         self._config: Any = None
+        self._rank: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_codec": None, "_config": None}
+        unused = {"_codec": None, "_config": None, "_rank": None}
+        return {**self.__dict__, **unused, "results_version": RESULTS_VERSION}
 
     def config(self) -> Any:
         """The configuration, read once, for which no weights are."""
@@ -60,15 +69,25 @@ class NamedModel:
     def codec(self, rank: int | None = None) -> AudioCodec:
         """The model, loaded once.
 
-        rank: of one of several processes on this machine, each of which takes one device; None
-            takes all devices
+        rank: of one of several processes on this machine, each of which takes one device, and
+            moves to it a model that is elsewhere; None leaves it where it is, after it was loaded
+            to all devices
         """
         _refuse_fork()
-        if self._codec is None:
-            codec = AudioCodec.from_pretrained(self.model, **self._hub_options)
+        codec = self._codec or AudioCodec.from_pretrained(self.model, **self._hub_options)
+        if self._codec is None or rank not in (None, self._rank):
             _place(codec.model, rank)
-            self._codec = codec
-        return self._codec
+            self._codec, self._rank = codec, rank
+        return codec
+
+
+def _folder_of(model: str) -> Path | None:
+    """Where the model's files lie, if that is known before it is loaded."""
+    try:
+        resolved = resolve_model(model)
+    except CheckpointError:
+        return None  # loading it will tell
+    return Path(resolved) if os.path.isdir(resolved) else None
 
 
 def digest_of(folder: Path) -> str:

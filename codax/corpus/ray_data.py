@@ -7,9 +7,10 @@
     source ── audio ──> tasks: read, resample, loudness ── samples ──> actors: the model ── codes
                         (no weights, any processor)        (Arrow)     (one a GPU, compiled once)
 
-Clips of more than five minutes stay as they are until an actor reads them, piece by piece. Tables
-between the two are Arrow's, with one column more, `CLIP`; so are those that come out, with the
-types that `datasets` gives, so that `load_dataset("parquet")` opens what `write_parquet` writes.
+Clips of more than five minutes, in all channels, stay as they are until an actor reads them, piece
+by piece. Tables between the two are Arrow's, with one column more, `CLIP`; so are those that come
+out, with the types that `datasets` gives, so that `load_dataset("parquet")` opens what
+`write_parquet` writes.
 """
 
 from collections.abc import Iterator
@@ -20,8 +21,7 @@ from typing import Any
 import numpy as np
 
 from codax.codec.preparing import LoadedClip, Preparation, PreparedClip
-from codax.corpus.audio_values import audio_of
-from codax.corpus.encode_audio import BAD_AUDIO, EncodeAudio
+from codax.corpus.encode_audio import EncodeAudio
 from codax.corpus.rows import NO_ERROR, empty_row
 from codax.errors import AudioError
 from codax.formats import EncodedAudio
@@ -150,13 +150,14 @@ class _Encode:
 
     def _opened(self, value: Any) -> PreparedClip | Exception:
         try:
-            return self._how.of(audio_of(value, self._encode.sampling_rate))
-        except BAD_AUDIO as error:  # of a file that is not on this machine, for one
+            return self._encode.opened(value, self._how)
+        except AudioError as error:  # of a file that is not on this machine, for one
             return error
 
     def _row(self, clip: EncodedAudio | Exception) -> dict[str, Any]:
         if isinstance(clip, Exception):
-            row, error = empty_row(self._encode.named.config()), _told(clip, self._encode)
+            row = empty_row(self._encode.named.config())
+            error = _reason_unless_raised(clip, self._encode)
         else:
             row, error = self._encode.row_of(clip), NO_ERROR
         return {**row, "error": error}  # which the schema drops where it is not wanted
@@ -165,7 +166,7 @@ class _Encode:
 def _packed(clip: LoadedClip | PreparedClip | Exception, encode: EncodeAudio) -> dict[str, Any]:
     """A clip as a value of `CLIP_TYPE`."""
     if isinstance(clip, Exception):
-        return {"error": _told(clip, encode)}
+        return {"error": _reason_unless_raised(clip, encode)}
     if isinstance(clip, PreparedClip):
         return {}
     return {
@@ -189,8 +190,8 @@ def _unpacked(packed: pa.StructScalar) -> LoadedClip | AudioError | None:
     return LoadedClip(array, sampling_rate, num_samples, input_db)
 
 
-def _told(error: Exception, encode: EncodeAudio) -> str:
-    """The reason, to be marked; raises it if it is not."""
+def _reason_unless_raised(error: Exception, encode: EncodeAudio) -> str:
+    """Why a clip is marked; raises the error where it is to be raised instead."""
     if encode.errors == "raise":
         raise AudioError(f"{error}; errors='mark' goes on without it") from error
     return str(error)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from codax.errors import FormatError
+from codax.errors import CodaxError, FormatError
 from codax.formats import EncodedAudio
 
 SMALL_CODEBOOK = 2**15
@@ -109,6 +109,13 @@ def clip_of(row: Mapping[str, Any], channels_per_stream: int = 1) -> EncodedAudi
         segment_frames=frames,
         scales=scales,
     )
+
+
+def at_clip(index: int, error: Exception, hint: str = "") -> Exception:
+    """An error of codax, saying which clip of a batch has it; others as they are."""
+    if not isinstance(error, CodaxError):
+        return error
+    return type(error)(f"clip {index} of the batch: {error}{hint}")
 
 
 def _one_loudness(input_db: float | tuple[float, ...] | None) -> float:

@@ -1,6 +1,7 @@
 """Many clips at once: each gets the codes, and the audio, that it gets alone."""
 
 import dataclasses
+import weakref
 
 import jax
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 
 from codax import AudioCodec, AudioError, EncodedAudio, FormatError
 from codax.codec import encodec_parts
+from codax.codec.audio_codec import PARTS
 from codax.codec.batches import PartSizes
+from codax.codec.preparing import LoadedClip
 from tests.modeling.tiny import noise, tiny_model
 from tests.tiny_encodec import MONO, MUSIC, STEREO, tiny_encodec
 
@@ -111,12 +114,12 @@ def test_a_clip_that_is_not_in_memory_is_encoded_too(codec, clips, alone):
 
 def test_a_clip_that_fails_on_the_way_leaves_the_others_alone(codec, clips, alone):
     how = codec.preparation()
-    lazy = how.of(*clips[LONG])
+    lazy = how.of(*clips[LONG], name="late.wav")
     lazy._source = dataclasses.replace(lazy._source, blocks=Unreadable(clips[LONG][0]))
     both = [("late", lazy), ("good", how.of(*clips[LONG]).loaded(10**6))]
     results = dict(codec.encode_clips(both, **TOGETHER))
     assert isinstance(results["late"], AudioError)
-    assert "late.wav" in str(results["late"])
+    assert str(results["late"]) == "late.wav: the rest cannot be read"
     assert np.array_equal(results["good"].codes, alone[LONG].codes)
 
 
@@ -128,7 +131,7 @@ class Unreadable:
 
     def __iter__(self):
         yield self._samples[:, :500]
-        raise AudioError("late.wav: the rest cannot be read")
+        raise RuntimeError("the rest cannot be read")
 
 
 def test_codes_of_another_model_are_told_and_leave_the_others_alone(codec, alone):
@@ -157,3 +160,29 @@ def test_a_batch_has_as_many_parts_as_fit_and_divide_among_devices(devices):
         assert rows >= 1
         assert rows % devices == 0
         assert rows * size <= 400 or rows == devices
+
+
+# Outputs for each part of a network that computes nothing.
+@pytest.mark.parametrize(("kind", "num_outputs"), [("dac", 1), ("mono", 2), ("stereo", 2)])
+def test_a_part_that_waits_keeps_nothing_of_its_clip_but_itself(kind, num_outputs, monkeypatch):
+    codec = AudioCodec(MODELS[kind]())
+    channels, length = 2 * codec.config.audio_channels, 16_500
+    living = []
+
+    def network(samples, *_):
+        frames = samples.shape[-1] // codec.config.hop_length
+        codes = np.zeros((len(samples), 1, frames), np.int32)
+        return (codes, np.ones((len(samples), 1)))[:num_outputs]
+
+    def clips():
+        for index in range(40):
+            samples = np.zeros((channels, length + index), np.float32)
+            living.append(weakref.ref(samples))
+            yield index, LoadedClip(samples, 8000, length, None)
+            del samples
+            assert sum(one() is not None for one in living) <= 2
+
+    monkeypatch.setattr(PARTS[codec.config.model_type], "encoder", lambda *_: network)
+    coded = dict(codec.encode_clips(clips(), chunk_length_s=1.0, batch_length_s=30.0))
+    assert sorted(coded) == [*range(40)]
+    assert {type(clip) for clip in coded.values()} == {EncodedAudio}

@@ -1,7 +1,6 @@
 """Tiny models as folders, each loaded once, and clips with the codes that they have alone."""
 
 import datasets
-import jax
 import pytest
 
 from codax.corpus import DecodeAudio, EncodeAudio
@@ -63,12 +62,7 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def codec(kind, named):
-    """EnCodec's programs are not optimised, which would take half of what it takes to compile them;
-    DAC's compile faster so.
-    """
-    jax.config.update("jax_disable_most_optimizations", kind != "dac")
-    yield named[kind].codec()
-    jax.config.update("jax_disable_most_optimizations", False)
+    return named[kind].codec()
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,9 @@ def in_spawned_processes(model, folder):
     codes = dataset.map(encode, batched=True, num_proc=2, with_rank=True)["codes"][:]
     is_idle = not jax._src.xla_bridge.backends_are_initialized()
     devices = [devices_of(EncodeAudio(model).named.codec(rank)) for rank in (0, 1, 3, None)]
-    return {"codes": codes, "devices": devices, "is_idle": is_idle}
+    named = EncodeAudio(model).named
+    moved = [devices_of(named.codec(rank)) for rank in (0, 1, None, 0)]
+    return {"codes": codes, "devices": devices, "moved": moved, "is_idle": is_idle}
 
 
 def devices_of(codec):

@@ -16,7 +16,7 @@ BAD = {
     "infinite": (file_of([[0.1, np.inf]], RATE), "is inf; audio must be finite"),
     "no audio": (b"This is no audio.", "no audio format that can be read"),
     "empty": (b"", "no audio format that can be read"),
-    "cut off": (file_of(noise(1, 1224), RATE, "FLAC", "PCM_16")[:60], ""),
+    "cut off": (file_of(noise(1, 1224), RATE, "FLAC", "PCM_16")[:60], "flac decoder"),
     "missing": (None, "No such file"),
 }
 
@@ -36,6 +36,30 @@ def test_a_bad_file_is_refused_by_its_name(encoder, content, reason):
         data_of(GOOD, content, GOOD).map(encoder(), batched=True)
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("held_s", [0.1, 1.0], ids=["by itself", "in memory"])
+def test_a_file_that_is_bad_late_is_told_of_by_its_name(encoder, monkeypatch, held_s):
+    monkeypatch.setattr("codax.corpus.encode_audio.HELD_S", held_s)
+    monkeypatch.setattr("codax.feature_extraction.audio_input._BLOCK_SIZE", 1000)
+    samples = noise(1, 1224)
+    samples[0, 1100] = np.nan
+    rows = encoder(errors="mark", loudness_db=None)({"audio": audio_of(file_of(samples, RATE))})
+    assert rows["error"][0].startswith("0.wav: ")
+    assert rows["error"][0].endswith("the sample at [0, 1100] is nan; audio must be finite")
+
+
+@pytest.mark.parametrize("name", ["two\nlines.wav", "two  spaces.wav"])
+@pytest.mark.parametrize("content", [b"none", None], ids=["no audio", "missing"])
+def test_a_name_with_spaces_is_told_once_in_one_line(encoder, tmp_path, name, content):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    told = encoder(errors="mark")({"audio": [str(path)]})["error"][0]
+    once = " ".join(str(path).split())
+    assert told.startswith(f"{once}: ")
+    assert told.count(once) == 1
+    assert "\n" not in told
 
 
 def test_bad_files_are_marked_and_leave_the_others_unharmed(encoder):
@@ -77,8 +101,10 @@ def test_prepared_audio_that_is_bad_first_has_the_same_columns(dac_folder):
 
 
 @pytest.mark.parametrize("errors", ["raise", "mark"])
-def test_an_empty_data_set_stays_empty(encoder, errors):
-    assert len(data_of().map(encoder(errors=errors), batched=True)) == 0
+def test_an_empty_data_set_stays_as_it_is_since_datasets_calls_nothing_for_it(encoder, errors):
+    empty = data_of()
+    mapped = empty.map(encoder(errors=errors), batched=True)
+    assert (len(mapped), mapped.features) == (0, empty.features)
 
 
 @pytest.mark.parametrize("errors", ["raise", "mark"])
@@ -87,6 +113,10 @@ def test_an_empty_batch_has_all_columns_and_no_rows(dac_folder, make, errors):
     operator = make(dac_folder, errors=errors)
     full = operator({"audio": audio_of(GOOD)})
     assert operator({"audio": []}) == {name: [] for name in full}
+
+
+def test_an_empty_batch_of_codes_is_an_empty_batch_of_audio(encoder, decoder):
+    assert decoder()(encoder()({"audio": []})) == {"audio": []}
 
 
 def test_other_rates_may_be_refused(encoder):

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from codax import FlaxDacModel
+from codax.codec.batches import SHORTEST_S, PartSizes
 from codax.corpus import undelayed, unflattened
 from tests.conftest import write_tiny_dac
 
@@ -70,3 +71,10 @@ def test_audio_is_prepared_for_a_training_loop(ran):
     row = ran["prepared"].with_format("numpy")[0]
     assert row["input_values"].dtype == np.float32
     assert row["input_values"].shape[0] == 1
+
+
+def test_the_number_of_lengths_that_the_page_tells_is_that_of_the_parts():
+    frame_rate, longest = 75, 2250  # of EnCodec at 24 kHz, which codes up to 30 s whole
+    sizes = PartSizes(round(SHORTEST_S * frame_rate), longest, batch=0)
+    lengths = {sizes.size_of(frames) for frames in range(2 * frame_rate, longest + 1)}
+    assert f"clips of 2 to 30 s have up to {len(lengths)} with EnCodec at 24 kHz" in DOCS

@@ -5,6 +5,7 @@ import pytest
 import soundfile
 from datasets import Audio, Features, List, Value
 
+from codax.codec.batches import Batches
 from codax.corpus import PrepareAudio, clip_of
 from codax.corpus import encode_audio as encode_audio_module
 
@@ -58,6 +59,29 @@ def assert_same_clip(clip, expected):
 def test_every_clip_has_the_codes_that_it_has_alone(mapped, codec, alone):
     for clip, expected in zip(clips_of(mapped, codec), alone, strict=True):
         assert_same_clip(clip, expected)
+
+
+def test_clips_that_share_batches_have_the_same_codes(clips, encoder, kind, codec, alone, batches):
+    together = encoder(kind, chunk_length_s=0.1, batch_length_s=2.0)
+    rows = together(one_batch(clips))
+    assert max(batches) > 1
+    columns = zip(*rows.values(), strict=True)
+    for values, expected in zip(columns, alone, strict=True):
+        row = dict(zip(rows, values, strict=True))
+        assert_same_clip(clip_of(row, codec.config.audio_channels), expected)
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """How many parts each batch has."""
+    counts, start = [], Batches._started
+
+    def started(self, rows):
+        counts.append(len(rows))
+        return start(self, rows)
+
+    monkeypatch.setattr(Batches, "_started", started)
+    return counts
 
 
 def test_columns_are_compact_and_those_of_the_data_set_stay(mapped, dataset, kind):

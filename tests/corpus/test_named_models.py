@@ -8,7 +8,7 @@ from datasets.fingerprint import Hasher
 
 from codax.configuration import DacConfig
 from codax.corpus import DecodeAudio, EncodeAudio, PrepareAudio
-from codax.corpus.loading import NamedModel
+from codax.corpus.loading import NamedModel, digest_of
 
 from .clips import noise
 
@@ -59,6 +59,28 @@ def test_the_content_of_a_folder_counts(operator, folder, name):
     assert Hasher.hash(operator(folder)) != before
     (folder / name).write_bytes(content)
     assert Hasher.hash(operator(folder)) == before
+
+
+def test_the_content_of_a_converted_preset_counts(folder, monkeypatch):
+    monkeypatch.setattr("codax.conversion.resolve.converted_folder", lambda _: folder)
+    assert NamedModel("dac_44khz_16kbps").content is None
+    (folder / "preprocessor_config.json").write_text("{}")
+    before = Hasher.hash(EncodeAudio("dac_44khz_16kbps"))
+    assert NamedModel("dac_44khz_16kbps").content == digest_of(folder)
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    assert Hasher.hash(EncodeAudio("dac_44khz_16kbps")) != before
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_the_version_of_the_results_counts_and_that_of_codax_does_not(operator, monkeypatch):
+    old = operator("dac_44khz")
+    before, pickled = Hasher.hash(old), pickle.dumps(old)
+    monkeypatch.setattr("codax.__version__", "99")
+    assert Hasher.hash(operator("dac_44khz")) == before
+    monkeypatch.setattr("codax.corpus.loading.RESULTS_VERSION", 99)
+    new = Hasher.hash(operator("dac_44khz"))
+    assert new != before
+    assert Hasher.hash(pickle.loads(pickled)) == new
 
 
 def test_the_name_of_a_file_counts_but_its_card_does_not(folder):

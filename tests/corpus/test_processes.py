@@ -132,6 +132,10 @@ def test_every_rank_takes_one_device_and_a_process_alone_takes_all(spawned):
     assert spawned["devices"] == [[0], [1], [1], [0, 1]]
 
 
+def test_a_model_that_was_loaded_moves_to_the_device_of_another_rank(spawned):
+    assert spawned["moved"] == [[0], [1], [1], [0]]
+
+
 @pytest.mark.parametrize("way", ["map", "fork"])
 def test_a_process_forked_from_one_in_which_jax_runs_says_what_to_do(forked, way):
     assert "multiprocess.set_start_method('spawn')" in forked[way]

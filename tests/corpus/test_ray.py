@@ -171,6 +171,26 @@ def test_a_long_clip_that_the_actor_cannot_read_is_marked(tmp_path, encode, monk
     assert "long.wav" in row["error"]
 
 
+def test_a_long_clip_that_is_bad_late_is_marked_by_its_name(tmp_path, tiny_folder, monkeypatch):
+    monkeypatch.setattr("codax.corpus.encode_audio.HELD_S", 0.2)
+    monkeypatch.setattr("codax.feature_extraction.audio_input._BLOCK_SIZE", 2000)
+    samples = np.zeros(RATE)
+    samples[-1] = np.nan
+    soundfile.write(tmp_path / "late.wav", samples, RATE, "FLOAT")
+    content = {"bytes": (tmp_path / "late.wav").read_bytes(), "path": "late.wav"}
+    encode = EncodeAudio(tiny_folder, errors="mark", loudness_db=None)
+    (row,) = coded(pa.table({"audio": [content]}), encode).to_pylist()
+    assert row["error"].startswith("late.wav: ")
+    assert "the sample at [0, 7999] is nan" in row["error"]
+
+
+def test_an_actor_codes_parts_of_several_clips_at_once(table, tiny_folder):
+    table = table.take([1, 2, 3, 4])
+    alone = coded(table, EncodeAudio(tiny_folder))
+    together = coded(table, EncodeAudio(tiny_folder, chunk_length_s=0.1, batch_length_s=2.0))
+    assert same_rows(by_id(together), by_id(alone))
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 def test_arrays_of_a_table_are_audio(encode, channels):
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (channels, 4000)).astype(np.float32)

@@ -141,6 +141,9 @@ def test_without_trust_nothing_runs(dac, hf_home, tmp_path):
         (folder / name).write_bytes(hostile + content if name.endswith(".py") else content)
     script = f"""
 from transformers import AutoFeatureExtractor, FlaxAutoModel
+
+# Bits are compared with those of other processes, which optimise.
+pytestmark = pytest.mark.optimised
 for trust in (False, None):
     AutoFeatureExtractor.from_pretrained({str(folder)!r}, trust_remote_code=trust)
     try:
