@@ -93,16 +93,20 @@ class ParquetCorpus(Corpus):
     """Parquet files with a column of audio, of which a few rows are held at a time.
 
     Shards that follow each other read a row group once. Paths in the column are beside their file.
+
+    paths: of the files; holds_paths: whether the column has paths, rather than audio
     """
 
     def __init__(self, source: str, paths: list[Path], column: str | None):
-        self._paths = paths
+        self.paths = paths
         schemas = [pq.read_schema(path).remove_metadata() for path in paths]
         for path, schema in zip(paths, schemas, strict=True):
             if not schema.equals(schemas[0]):
                 raise CodaxError(f"{path}: has other columns than {paths[0]}")
         self._audio = audio_column(source, schemas[0].names, column)
         super().__init__(source, _without(schemas[0], self._audio), self._audio)
+        kind = schemas[0].field(self._audio).type
+        self.holds_paths = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         self._groups = [
             (path, group, metadata.row_group(group).num_rows)
             for path in paths
@@ -143,7 +147,7 @@ class ParquetCorpus(Corpus):
         return _RowGroup(index, path, group)
 
     def digest(self) -> str:
-        return digest_of_files(self._paths, self.source)
+        return digest_of_files(self.paths, self.source)
 
 
 class _RowGroup:

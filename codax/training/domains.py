@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
 
+import pyarrow as pa
+
 from codax.codec.preparing import AudioSource
 from codax.corpus.audio_values import audio_of, name_of
-from codax.corpus.sources import Corpus, DatasetCorpus, ParquetCorpus, open_corpus
+from codax.corpus.corpora import Corpus, DatasetCorpus, FileCorpus, ParquetCorpus
+from codax.corpus.sources import open_corpus
 from codax.errors import CodaxError, told_of
 from codax.training.excerpts import Clip, ExcerptShape, open_clip
 
@@ -137,9 +140,12 @@ def _at_random(corpus: ParquetCorpus) -> Corpus:
     """
     from datasets import Dataset
 
-    paths: Any = [str(path) for path in corpus._paths]
-    dataset = Dataset.from_parquet(paths, columns=[corpus._column])
-    return DatasetCorpus(corpus.source, dataset, corpus._column)
+    if corpus.holds_paths:
+        paths: list[str] = [value for value, _ in corpus.clips(0, len(corpus))]
+        return FileCorpus(corpus.source, paths, pa.table({"path": paths}), corpus.digest)
+    files: Any = [str(path) for path in corpus.paths]
+    column: Any = corpus.column
+    return DatasetCorpus(corpus.source, Dataset.from_parquet(files, columns=[column]), column)
 
 
 def _name(value: object, corpus: Corpus, place: int) -> str:

@@ -21,6 +21,7 @@ def test_the_commands_are_these():
         "info",
         "publish",
         "tokenize",
+        "train",
         "evaluate",
     ]
 
