@@ -7,18 +7,26 @@ import subprocess
 import sys
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from transformers import FlaxAutoModel
 
 from codax import AudioCodec
 from codax.errors import CodaxError
+from codax.training.steps import Training, TrainState
 from codax.training.trainer import Trainer
 
 from .runs import RATE, tiny_recipe, tiny_trainer, write_audio
 
 STEPS = 6
 KINDS = ("dac", "encodec")
+FULL = pytest.mark.full
+
+in_ci_of_encodec = pytest.mark.parametrize(
+    "kind", [pytest.param("dac", marks=FULL), "encodec"], indirect=True, scope="module"
+)
+"""DAC's steps take twice as long to trace and compile."""
 
 
 def lines_of(folder):
@@ -52,13 +60,12 @@ def train_lines(folder):
     return [line for line in lines_of(folder) if json.loads(line)["kind"] == "train"]
 
 
-def test_losses_of_every_step_are_written_down_and_fall(unbroken, kind):
+def test_losses_of_every_step_are_written_down(unbroken, kind):
     lines = [json.loads(line) for line in train_lines(unbroken)]
     assert [line["step"] for line in lines] == [*range(1, STEPS + 1)]
     mel = "mel" if kind == "dac" else "encodec_mel"
-    assert lines[-1][mel] < lines[0][mel]
     for line in lines:
-        assert {"adversarial", "features", "discriminator", "commitment"} <= set(line)
+        assert {mel, "adversarial", "features", "discriminator", "commitment"} <= set(line)
 
 
 def test_the_model_and_the_best_load_and_code_audio(unbroken, kind):
@@ -88,6 +95,7 @@ def test_tensorboard_finds_losses_audio_and_pictures(unbroken):
         assert tag in content
 
 
+@in_ci_of_encodec
 def test_a_run_in_two_parts_equals_one_run(unbroken, kind, tmp_path):
     for steps in (STEPS - 2, STEPS):
         tiny_trainer(kind, tmp_path, f"run.steps={steps}").run()
@@ -96,7 +104,8 @@ def test_a_run_in_two_parts_equals_one_run(unbroken, kind, tmp_path):
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@in_ci_of_encodec
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=FULL)])
 def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(unbroken, kind, tmp_path, number):
     def stop(progress):
         if progress.step == 3:
@@ -123,10 +132,8 @@ def killed_run(kind, folder, after):
     return process.wait()
 
 
-@pytest.mark.parametrize(
-    "after",
-    [3, *(pytest.param(after, marks=pytest.mark.full) for after in (1, 2, 4, 5))],
-)
+@in_ci_of_encodec
+@pytest.mark.parametrize("after", [3, *(pytest.param(after, marks=FULL) for after in (1, 2, 4, 5))])
 def test_a_killed_run_goes_on_as_if_it_had_not_been(unbroken, kind, tmp_path, after):
     assert killed_run(kind, tmp_path, after) == -signal.SIGKILL
     assert len(train_lines(tmp_path)) < STEPS
@@ -134,6 +141,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(unbroken, kind, tmp_path, af
     assert train_lines(tmp_path) == train_lines(unbroken)
 
 
+@pytest.mark.full
 def test_an_encoder_that_is_not_trained_keeps_its_codes(unbroken, kind, tmp_path):
     trained = unbroken / "run" / "model"
     settings = ("run.steps=2", "model.train_encoder=false")
@@ -148,10 +156,15 @@ def test_an_encoder_that_is_not_trained_keeps_its_codes(unbroken, kind, tmp_path
     assert np.abs(audio[0] - audio[1]).max() > 0
 
 
-def test_losses_that_are_not_finite_end_a_run_by_name(tmp_path):
-    settings = ("run.steps=8", "optimizer.learning_rate=1e30", "optimizer.generator_clip=0")
-    with pytest.raises(CodaxError, match=r"step \d: \w+ is (nan|inf); the last checkpoint: "):
-        tiny_trainer("dac", tmp_path, *settings).run()
+def test_losses_that_are_not_finite_end_a_run_by_name(tmp_path, tiny_folder, monkeypatch):
+    def step(self, state, samples):
+        loss = jnp.where(state.step == 2, jnp.nan, jnp.mean(samples))
+        return state.replace(step=state.step + 1), {"mel": loss}
+
+    monkeypatch.setattr(Training, "step", step)
+    monkeypatch.setattr(Trainer, "_initial_state", lambda _: TrainState(jnp.int32(0), *6 * [None]))
+    with pytest.raises(CodaxError, match="step 3: mel is nan; the last checkpoint: 2; a lower"):
+        tiny_trainer("dac", tmp_path, "run.steps=8", from_pretrained=tiny_folder).run()
 
 
 def test_a_folder_of_another_recipe_is_refused_by_what_differs(tmp_path):
