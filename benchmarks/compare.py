@@ -139,10 +139,10 @@ def _serve(pipe, family: str, name: str, folder: str, original: str) -> None:
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
             started = time.perf_counter()
             operation(argument)
-            pipe.send((time.perf_counter() - started, _peak_memory_mb()))
+            pipe.send((time.perf_counter() - started, peak_memory_mb()))
 
 
-def _peak_memory_mb() -> float:
+def peak_memory_mb() -> float:
     status = Path("/proc/self/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

@@ -71,6 +71,11 @@ def pytest_configure(config):
     # A program that another process is still writing is compiled here, without a word on stderr.
     silent = "ignore:Error reading persistent compilation cache"
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.getenv("PYTHONWARNINGS"), silent]))
+    if "full" not in config.option.markexpr:
+        # Nor does LLVM optimise programs, which takes longer than it saves where they run once.
+        # Other processes do the same, so that theirs give the same bits.
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
@@ -88,16 +93,6 @@ def pytest_collection_modifyitems(config, items):
         long = [item for item in items if item.get_closest_marker("full")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in set(long)]
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-    """Let LLVM leave the programs of most tests as they are: these run once, and are tiny.
-
-    It halves the time to compile them. Those of full-size models take longer then than they save.
-    """
-    worth_it = item.get_closest_marker("full") or item.get_closest_marker("optimised")
-    jax.config.update("jax_disable_most_optimizations", not worth_it)
 
 
 @pytest.fixture

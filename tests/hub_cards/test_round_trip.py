@@ -142,8 +142,6 @@ def test_without_trust_nothing_runs(dac, hf_home, tmp_path):
     script = f"""
 from transformers import AutoFeatureExtractor, FlaxAutoModel
 
-# Bits are compared with those of other processes, which optimise.
-pytestmark = pytest.mark.optimised
 for trust in (False, None):
     AutoFeatureExtractor.from_pretrained({str(folder)!r}, trust_remote_code=trust)
     try:

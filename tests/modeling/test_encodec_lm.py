@@ -430,7 +430,6 @@ np.save(codes_file, read_ecdc(file, ecdc_probabilities(load_encodec_lm(lm_folder
 """
 
 
-@pytest.mark.optimised  # as the other process is: probabilities are its to the bit
 @pytest.mark.parametrize("full_size", ["encodec_24khz"], indirect=True)
 @pytest.mark.parametrize("clip", ["encodec_24khz"], indirect=True)
 def test_a_file_is_read_by_another_process_that_has_one_core(full_size, clip, tmp_path):

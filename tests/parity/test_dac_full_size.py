@@ -15,8 +15,6 @@ from .agreement import assert_codes_agree
 from .conftest import encode
 from .stages import assert_audio_agrees, assert_encodings_agree, assert_losses_agree
 
-pytestmark = pytest.mark.optimised
-
 QUICK_OF_OTHERS = ("speech",)
 
 

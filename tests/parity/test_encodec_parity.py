@@ -30,8 +30,6 @@ from .encodec_stages import (
     stacked,
 )
 
-pytestmark = pytest.mark.optimised
-
 if reason := peers.missing_transformers():
     pytest.skip(reason, allow_module_level=True)
 

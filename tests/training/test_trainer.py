@@ -95,7 +95,7 @@ def test_tensorboard_finds_losses_audio_and_pictures(unbroken):
         assert tag in content
 
 
-@in_ci_of_encodec
+@pytest.mark.full
 def test_a_run_in_two_parts_equals_one_run(unbroken, kind, tmp_path):
     for steps in (STEPS - 2, STEPS):
         tiny_trainer(kind, tmp_path, f"run.steps={steps}").run()
