@@ -8,6 +8,7 @@ from codax.conversion.checkpoints import ReleasedCheckpoint as ReleasedCheckpoin
 from codax.conversion.convert import convert_checkpoint as convert_checkpoint
 from codax.conversion.convert import convert_to_audiocraft as convert_to_audiocraft
 from codax.conversion.convert import load_original as load_original
+from codax.conversion.discriminators import read_discriminator as read_discriminator
 from codax.conversion.download import download_original as download_original
 from codax.conversion.encodec_lm import load_encodec_lm as load_encodec_lm
 from codax.conversion.encodec_lm import released_encodec_lm as released_encodec_lm
@@ -30,6 +31,7 @@ __all__ = [
     "download_original",
     "load_encodec_lm",
     "load_original",
+    "read_discriminator",
     "released_encodec_lm",
     "resolve_model",
     "save_encodec_lm",

@@ -12,6 +12,7 @@ from .publishing import (
 )
 from .remote_code import remote_code
 from .results import read_results
+from .spectrograms import require_matplotlib
 
 __all__ = [
     "CLIP_S",
@@ -27,6 +28,7 @@ __all__ = [
     "released_origin",
     "remote_code",
     "require_access",
+    "require_matplotlib",
     "require_no_files",
     "require_preset",
     "require_repo_id",

@@ -11,6 +11,11 @@ from codax.errors import CodaxError
 STATE, TOLD = "state", "told"
 
 
+def holds_checkpoints(folder: Path) -> bool:
+    """Whether a whole one is in the folder."""
+    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+
+
 class Checkpoints:
     """Those of a folder, by step; the newest are kept.
 
@@ -37,12 +42,16 @@ class Checkpoints:
         items = {STATE: ocp.args.StandardSave(state), TOLD: ocp.args.JsonSave(told)}
         self._manager.save(step, args=ocp.args.Composite(**items))
 
-    def restored(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
-        """A state with the shapes and devices of `like`, and what was told with it.
+    def restored(
+        self, step: int, like: Any, sharding: jax.sharding.Sharding
+    ) -> tuple[Any, dict[str, Any]]:
+        """A state with the shapes of `like`, in this sharding, and what was told with it.
 
         Raises `CodaxError` where it has others, or cannot be read.
         """
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
+        )
         items = {STATE: ocp.args.StandardRestore(shapes), TOLD: ocp.args.JsonRestore()}
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))

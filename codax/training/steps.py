@@ -18,6 +18,7 @@ from codax.evaluation.distances import (
     si_sdr,
     waveform_l1,
 )
+from codax.modeling.weight_table import WeightRule
 from codax.training import adversarial
 from codax.training.balancer import BalancerState, balance, initial_balancer
 from codax.training.discriminator_weights import (
@@ -207,12 +208,8 @@ class Training:
         variables = {"params": merge_kernels(params)}
         return self.module.apply(variables, samples, levels, method="reconstruct")
 
-    def weights_of(self, state: TrainState) -> dict[str, Any]:
-        """The model's parameters as `FlaxPreTrainedCodec.params`, averaged where that is wanted."""
-        return merge_kernels(self.best_of(state))
-
     def best_of(self, state: TrainState) -> dict[str, Any]:
-        """Those parameters of a state that are validated and exported."""
+        """The model's parameters that are validated and exported: averaged where that is wanted."""
         return state.model if state.average is None else state.average
 
     @cached_property
@@ -243,13 +240,18 @@ class Training:
         }
         return config_class(**fields)
 
+    @property
+    def discriminator_rules(self) -> tuple[WeightRule, ...]:
+        """Every weight of the discriminators, and its name in the reference's torch code."""
+        _, _, rules_of = DISCRIMINATORS[self.recipe.discriminator.kind]
+        return rules_of(self._discriminator_config)
+
     def _fresh_discriminator(self) -> dict[str, Any]:
         channels = self.config.audio_channels
         samples = jax.ShapeDtypeStruct((1, channels, self.config.sampling_rate), jnp.float32)
         key = jax.random.fold_in(jax.random.key(self.recipe.run.seed), 2**31)
         params = self.discriminator.lazy_init(key, samples)["params"]
-        _, _, rules_of = DISCRIMINATORS[self.recipe.discriminator.kind]
-        return split_kernels(params, rules_of(self._discriminator_config))
+        return split_kernels(params, self.discriminator_rules)
 
     def _judged(self, params: Any, samples: jax.Array) -> list[list[jax.Array]]:
         return self.discriminator.apply({"params": merge_kernels(params)}, samples)

@@ -6,35 +6,39 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from transformers.utils import logging
 
-from codax.conversion import resolve_model
 from codax.errors import CodaxError
 from codax.feature_extraction import EXTRACTORS
 from codax.files import atomic_path
-from codax.modeling import FlaxDacModel, FlaxEncodecModel, model_class_of
-from codax.training.checkpoints import Checkpoints
+from codax.modeling import FlaxDacModel, FlaxEncodecModel
+from codax.training.checkpoints import Checkpoints, holds_checkpoints
 from codax.training.data import ExcerptStream, TrainingBatches, validation_excerpts
+from codax.training.discriminator_files import save_discriminator
 from codax.training.domains import Source
 from codax.training.excerpts import LOUDNESS_CUTOFF_DB, ExcerptShape
+from codax.training.initial import InitialWeights
 from codax.training.recipe import Recipe
 from codax.training.run_log import RunLog
 from codax.training.steps import Training, TrainState
 from codax.training.transforms import DAC_TRANSFORMS
+from codax.training.weight_norm import merge_kernels
 
 logger = logging.get_logger(__name__)
 
 RECIPE, BEST, MODEL, CHECKPOINTS, LOGS = "recipe.json", "best", "model", "checkpoints", "logs"
 """What a run's folder holds; `best` and `model` are folders that `from_pretrained` loads."""
+
+DISCRIMINATOR = "discriminator.safetensors"
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -50,6 +54,7 @@ Domains = Mapping[str, Source | Sequence[Source]]
 class Progress:
     """step: of `steps`; losses: of the last one that was told; measures: of the last validation
 
+    best: measures of the validation that found the best model
     stopped_by: the signal that ended the run early, or None
     """
 
@@ -57,6 +62,7 @@ class Progress:
     step: int = 0
     losses: dict[str, float] | None = None
     measures: dict[str, float] | None = None
+    best: dict[str, float] | None = None
     stopped_by: int | None = None
 
 
@@ -67,8 +73,11 @@ class Trainer:
     output: checkpoints/, logs/ for tensorboard, recipe.json; best/ and model/, which
         `FlaxAutoModel.from_pretrained` loads: the best by validation, and the last
     from_pretrained: a model to begin with, whose configuration is that of the recipe
+    discriminator: a file of discriminators to begin with, such as the `discriminator.safetensors`
+        of another run; what `codax.conversion.read_discriminator` reads. Fresh ones by default.
     devices: that divide a batch; all by default, those of other processes that
-        `jax.distributed` joined too
+        `jax.distributed` joined too, which then write to the same folder
+    workers: threads that read audio
 
     Raises `CodaxError` for data, models and recipes that do not fit each other, before any step.
     """
@@ -80,19 +89,23 @@ class Trainer:
         output: str | os.PathLike,
         validation: Domains | None = None,
         from_pretrained: str | os.PathLike | None = None,
+        discriminator: str | os.PathLike | None = None,
         devices: Sequence[Any] | None = None,
         workers: int | None = None,
     ):
         self.recipe = recipe
         self.output = Path(output)
-        self._initial = None if from_pretrained is None else str(from_pretrained)
         self.config = recipe.model.config()
+        self.training = Training(recipe, self.config)
+        self._initial = InitialWeights.of(from_pretrained, discriminator)
         self._mesh = _mesh(devices, recipe.excerpts.batch_size)
-        self._check_folder()
+        if holds_checkpoints(self.output / CHECKPOINTS):
+            _require_same(self.output / RECIPE, self._asked)
+        else:
+            self._initial.require_fit(self.training)
+        self._check_lengths()
         self._batches = self._open_batches(domains, workers)
         self._validation = self._open_validation(validation)
-        self._check_lengths()
-        self.training = Training(recipe, self.config)
 
     def run(self, tell: Callable[[Progress], None] = lambda _: None) -> Progress:
         """Train until the recipe's last step, or a SIGINT or SIGTERM, after which it can go on.
@@ -107,33 +120,39 @@ class Trainer:
             Checkpoints(self.output / CHECKPOINTS, self.recipe.run.checkpoints_kept) as checkpoints,
             _signals() as received,
         ):
-            state, best = self._begun(checkpoints)
+            state, progress.best = self._begun(checkpoints)
             progress.step = int(state.step)
-            with RunLog(self.output / LOGS, progress.step, self._is_first) as log:
-                run = _Run(self, state, checkpoints, log, progress, best)
+            if self.is_first:
+                self._note_recipe()
+            with RunLog(self.output / LOGS, progress.step, self.is_first) as log:
+                run = _Run(self, state, checkpoints, log, progress)
                 for _ in range(progress.step, progress.steps):
                     run.step()
                     tell(progress)
-                    if received:
-                        progress.stopped_by = received[0]
+                    progress.stopped_by = _agreed(received)
+                    if progress.stopped_by is not None:
                         break
                 run.finish()
         if progress.stopped_by is None:
             self.export(run.state, MODEL)
+            if self.is_first and run.state.discriminator is not None:
+                path = self.output / DISCRIMINATOR
+                save_discriminator(self.training, run.state.discriminator, path)
         return progress
 
     def export(self, state: TrainState, name: str) -> Path:
         """Write the model of a state into a folder of the output that `from_pretrained` loads."""
         folder = self.output / name
-        if self._is_first:
-            model = MODELS[self.config.model_type](self.config, _do_init=False)
-            weights = jax.tree.map(np.asarray, self.training.weights_of(state))
+        if self.is_first:
+            model = self._model(_do_init=False)
+            # Of NumPy, so that what is computed here asks nothing of other processes.
+            weights = merge_kernels(jax.tree.map(np.asarray, self.training.best_of(state)))
             model.save_pretrained(folder, params=weights)
             EXTRACTORS[self.config.model_type].from_config(self.config).save_pretrained(folder)
         return folder
 
     @property
-    def _is_first(self) -> bool:
+    def is_first(self) -> bool:
         """Of the processes that train together; it writes what all have in common."""
         return jax.process_index() == 0
 
@@ -180,48 +199,55 @@ class Trainer:
                 f"{shape.sampling_rate} Hz, allowed: from {shortest / shape.sampling_rate:.4g} s"
             )
 
-    def _check_folder(self) -> None:
-        """Note the recipe, or find that the folder's run has the same."""
-        path = self.output / RECIPE
-        asked = {**self.recipe.as_dict(), "from_pretrained": self._initial}
-        if path.exists():
-            _require_same(path, asked)
-        elif (self.output / CHECKPOINTS).exists():
-            raise CodaxError(f"{self.output}: holds checkpoints, but no {RECIPE}")
-        elif self._is_first:
-            self.output.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path) as temporary:
-                Path(temporary).write_text(json.dumps(asked, indent=2) + "\n")
+    @property
+    def _asked(self) -> dict[str, Any]:
+        """All that the numbers of a run depend on but its data."""
+        return {**self.recipe.as_dict(), **asdict(self._initial)}
 
-    def _begun(self, checkpoints: Checkpoints) -> tuple[TrainState, float]:
-        """The state to go on from, on all devices, and the best measure so far."""
-        replicated = NamedSharding(self._mesh, P())
-        state = self._initial_state()
+    def _note_recipe(self) -> None:
+        self.output.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self.output / RECIPE) as temporary:
+            temporary.write_text(json.dumps(self._asked, indent=2) + "\n")
+
+    def _begun(self, checkpoints: Checkpoints) -> tuple[TrainState, dict[str, float] | None]:
+        """The state to go on from, on all devices, and the best measures so far."""
         newest = checkpoints.newest()
         if newest is None:
-            state = jax.device_put(state, replicated)
-            if self._initial is None:
-                begin = self._batches.get_state()
-                first = jax.jit(self.training.with_first_codebooks, donate_argnums=0)
-                state = first(state, self._placed(next(self._batches)))
-                self._batches.set_state(begin)
-            return state, math.inf
-        state, told = checkpoints.restored(newest, jax.device_put(state, replicated))
+            return self._first_state(), None
+        model = self._model(_do_init=False).params_shape_tree
+        state = jax.eval_shape(self.training.initial_state, model)
+        state, told = checkpoints.restored(newest, state, self._replicated)
         self._batches.set_state(told["batches"])
         return state, told["best"]
 
-    def _initial_state(self) -> TrainState:
-        if self._initial is None:
-            model = MODELS[self.config.model_type](self.config, seed=self.recipe.run.seed)
-            return self.training.initial_state(model.params)
-        resolved = resolve_model(self._initial)
-        model = model_class_of(resolved).from_pretrained(resolved)
-        if model.config.architecture != self.config.architecture:
-            raise CodaxError(
-                f"{self._initial}: is another network than the recipe's {self.recipe.model.preset}"
-                f"{self.recipe.model.fields or ''}"
+    def _first_state(self) -> TrainState:
+        """Before the first step."""
+        discriminator = self._initial.load_discriminator(self.training)
+        params = self._initial.load_params() or self._model(seed=self.recipe.run.seed).params
+        state = self.training.initial_state(params, discriminator)
+        state = jax.device_put(state, self._replicated)
+        if self._initial.from_pretrained is None:
+            begin = self._batches.get_state()
+            state = self._compiled(self.training.with_first_codebooks)(
+                state, self._placed(next(self._batches))
             )
-        return self.training.initial_state(model.params)
+            self._batches.set_state(begin)
+        return state
+
+    def _model(self, **options: Any) -> Any:
+        return MODELS[self.config.model_type](self.config, **options)
+
+    def _compiled(self, change: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of a state, which it takes away, and a batch; what it gives is everywhere."""
+        return jax.jit(change, donate_argnums=0, out_shardings=self._replicated)
+
+    @property
+    def _replicated(self) -> NamedSharding:
+        return NamedSharding(self._mesh, P())
+
+    def _everywhere(self, samples: np.ndarray) -> jax.Array:
+        """An array that all processes have alike -> the same on all devices."""
+        return jax.make_array_from_process_local_data(self._replicated, samples)
 
     def _placed(self, samples: np.ndarray) -> jax.Array:
         """The rows of this process -> the batch of all, divided among the devices."""
@@ -239,14 +265,12 @@ class _Run:
         checkpoints: Checkpoints,
         log: RunLog,
         progress: Progress,
-        best: float,
     ):
         self.state = state
         self._trainer, self._recipe = trainer, trainer.recipe.run
         self._checkpoints, self._log, self._progress = checkpoints, log, progress
-        self._best = best
-        self._step = jax.jit(trainer.training.step, donate_argnums=0)
-        self._validate = jax.jit(trainer.training.validate)
+        self._step = trainer._compiled(trainer.training.step)
+        self._validate = jax.jit(trainer.training.validate, out_shardings=trainer._replicated)
         self._under_way: tuple[int, dict] | None = None
         self._batch = trainer._placed(next(trainer._batches))
         self._position = trainer._batches.get_state()
@@ -276,7 +300,7 @@ class _Run:
 
     def _save(self) -> None:
         self._look_at_losses()
-        told = {"batches": self._saved_position, "best": self._best}
+        told = {"batches": self._saved_position, "best": self._progress.best}
         self._checkpoints.save(self._progress.step, self.state, told)
 
     def _look_at_losses(self) -> None:
@@ -304,7 +328,7 @@ class _Run:
         params = trainer.training.best_of(self.state)
         rows, heard = [], None
         for samples in trainer._validation:
-            measures, audio = self._validate(params, jnp.asarray(samples[None]))
+            measures, audio = self._validate(params, trainer._everywhere(samples[None]))
             rows.append(jax.device_get(measures))
             if heard is None:
                 heard = np.asarray(audio[0]), samples
@@ -313,8 +337,9 @@ class _Run:
         self._log.write(step, "validation", means)
         if _is_due(step, self._recipe.samples_every) and heard is not None:
             self._log.write_audio(step, trainer.config.sampling_rate, *heard)
-        if means[SELECTED_BY] < self._best:
-            self._best = means[SELECTED_BY]
+        best = self._progress.best
+        if best is None or means[SELECTED_BY] < best[SELECTED_BY]:
+            self._progress.best = means
             trainer.export(self.state, BEST)
 
 
@@ -341,6 +366,14 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def _agreed(received: list[int]) -> int | None:
+    """The signal after which all processes stop, which of them it may have reached; or None."""
+    number = received[0] if received else 0
+    if jax.process_count() > 1:
+        number = int(np.max(process_allgather(np.int32(number))))
+    return number or None
+
+
 def _mesh(devices: Sequence[Any] | None, batch_size: int) -> Mesh:
     devices = jax.devices() if devices is None else devices
     if batch_size % len(devices):
@@ -352,6 +385,8 @@ def _mesh(devices: Sequence[Any] | None, batch_size: int) -> Mesh:
 
 def _require_same(path: Path, asked: dict[str, Any]) -> None:
     """But for how long the run is and what it leaves on its way, which may change."""
+    if not path.exists():
+        raise CodaxError(f"{path.parent}: holds checkpoints, but no {RECIPE}")
     try:
         there = json.loads(path.read_text())
         differing = [key for key in _differing(there, asked) if key not in MAY_CHANGE]

@@ -393,7 +393,7 @@ def many(tmp_path_factory):
         ("folder", 1, 3),
         pytest.param("folder", 1, 20, marks=pytest.mark.full),
         # Killed in the middle of a shard, whose rows begin in the middle of a row group.
-        pytest.param("parquet", 7, 8, marks=pytest.mark.full),
+        pytest.param("parquet", 3, 8, marks=pytest.mark.full),
     ],
 )
 def test_runs_that_are_killed_end_with_the_same_bytes(

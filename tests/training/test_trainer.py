@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from transformers import FlaxAutoModel
 
 from codax import AudioCodec
 from codax.errors import CodaxError
+from codax.training.discriminator_files import load_discriminator
 from codax.training.steps import Training, TrainState
 from codax.training.trainer import Trainer
+from codax.training.weight_norm import merge_kernels
 
 from .runs import RATE, tiny_recipe, tiny_trainer, write_audio
 
@@ -76,6 +79,16 @@ def test_the_model_and_the_best_load_and_code_audio(unbroken, kind):
         assert FlaxAutoModel.from_pretrained(folder).config.model_type == kind
         codec = AudioCodec.from_pretrained(folder)
         assert codec.decode(codec.encode(clip, RATE)).samples.shape == (1, RATE)
+
+
+def test_the_discriminators_are_left_for_other_runs(unbroken, kind):
+    recipe = tiny_recipe(kind)
+    training = Training(recipe, recipe.model.config())
+    fresh = merge_kernels(training._fresh_discriminator())
+    path = unbroken / "run" / "discriminator.safetensors"
+    trained = merge_kernels(load_discriminator(training, path))
+    moved = jax.tree.map(lambda one, other: bool(np.any(one != other)), fresh, trained)
+    assert all(jax.tree.leaves(moved))
 
 
 def test_the_best_is_what_validation_found_best(unbroken):
@@ -156,25 +169,27 @@ def test_an_encoder_that_is_not_trained_keeps_its_codes(unbroken, kind, tmp_path
     assert np.abs(audio[0] - audio[1]).max() > 0
 
 
-def test_losses_that_are_not_finite_end_a_run_by_name(tmp_path, tiny_folder, monkeypatch):
+def test_losses_that_are_not_finite_end_a_run_by_name(tmp_path, monkeypatch):
     def step(self, state, samples):
         loss = jnp.where(state.step == 2, jnp.nan, jnp.mean(samples))
         return state.replace(step=state.step + 1), {"mel": loss}
 
     monkeypatch.setattr(Training, "step", step)
-    monkeypatch.setattr(Trainer, "_initial_state", lambda _: TrainState(jnp.int32(0), *6 * [None]))
+    monkeypatch.setattr(Trainer, "_first_state", lambda _: TrainState(jnp.int32(0), *6 * [None]))
     with pytest.raises(CodaxError, match="step 3: mel is nan; the last checkpoint: 2; a lower"):
-        tiny_trainer("dac", tmp_path, "run.steps=8", from_pretrained=tiny_folder).run()
+        tiny_trainer("dac", tmp_path, "run.steps=8").run()
 
 
-def test_a_folder_of_another_recipe_is_refused_by_what_differs(tmp_path):
-    tiny_trainer("dac", tmp_path)
-    with pytest.raises(CodaxError, match=r"holds a run with another losses\.mel, run\.seed"):
-        tiny_trainer("dac", tmp_path, "losses.mel=1", "run.seed=5")
-    tiny_trainer("dac", tmp_path, "run.steps=9", "run.log_every=2")  # which may change
+@in_ci_of_encodec
+def test_a_folder_of_another_recipe_is_refused_by_what_differs(unbroken, kind):
+    with pytest.raises(CodaxError, match=r"holds a run with another losses\.features, run\.seed"):
+        tiny_trainer(kind, unbroken, "losses.features=1", "run.seed=5")
+    with pytest.raises(CodaxError, match=r"holds a run with another discriminator"):
+        tiny_trainer(kind, unbroken, discriminator="other.safetensors")
+    tiny_trainer(kind, unbroken, "run.steps=9", "run.log_every=2")  # which may change
 
 
-def test_what_does_not_fit_is_refused_before_any_step(tmp_path, tiny_folder):
+def test_what_does_not_fit_is_refused_before_any_step(tmp_path):
     with pytest.raises(CodaxError, match=r"excerpts.duration_s=0.1 is 800 samples at 8000 Hz"):
         tiny_trainer("dac", tmp_path / "short", "excerpts.duration_s=0.1")
     with pytest.raises(CodaxError, match="shorter"):
@@ -182,6 +197,3 @@ def test_what_does_not_fit_is_refused_before_any_step(tmp_path, tiny_folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CodaxError, match="empty"):
         Trainer(tiny_recipe("dac"), {"all": [tmp_path / "empty"]}, tmp_path / "out")
-    other = tiny_trainer("dac", tmp_path / "other", from_pretrained=tiny_folder)
-    with pytest.raises(CodaxError, match="is another network than the recipe's dac_16khz"):
-        other.run()
