@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 from huggingface_hub.utils import tqdm
 
-from codax.cli.models import explaining, load_model
+from codax.cli.models import load_config, load_model
 from codax.errors import CodaxError, one_line
 
 HUB = "hub"
@@ -103,16 +104,17 @@ def run(options: argparse.Namespace) -> int:
     repository = _repository(options)
     _join(options)
     validation = None if options.validation is None else _domains(options.validation)
-    with explaining(options.from_pretrained or options.recipe):
-        trainer = Trainer(
-            recipe,
-            _domains(options.data),
-            options.output,
-            validation,
-            from_pretrained=options.from_pretrained,
-            discriminator=options.discriminator,
-            workers=options.workers,
-        )
+    if options.from_pretrained is not None:
+        load_config(options.from_pretrained)  # whose errors say the way out
+    trainer = Trainer(
+        recipe,
+        _domains(options.data),
+        options.output,
+        validation,
+        from_pretrained=options.from_pretrained,
+        discriminator=options.discriminator,
+        workers=options.workers,
+    )
     with tqdm(total=recipe.run.steps, unit="step", disable=None) as bar:
         progress = trainer.run(lambda progress: _show(bar, progress))
     if progress.stopped_by is not None:
@@ -165,13 +167,13 @@ def _repository(options: argparse.Namespace) -> Callable[..., Path] | None:
         base = hub_cards.released_origin(preset).base_model
     origin = hub_cards.Origin(options.license.lower(), base_model=base)
     hub_cards.require_repo_id(options.repo_id)
-    hub_cards.require_no_files(folder)
     hub_cards.require_matplotlib()
 
     def write(recipe: Any, progress: Any) -> Path:
         best = options.output / "best"
         model = load_model(best if best.is_dir() else options.output / "model")
         notes = _notes(options, recipe, progress)
+        shutil.rmtree(folder, ignore_errors=True)  # that of the same run, when it was shorter
         return hub_cards.write_repository(folder, model, origin, options.repo_id, notes=notes)
 
     return write
@@ -200,6 +202,8 @@ def _domains(given: list[str]) -> dict[str, list[str]]:
         name, equals, source = one.partition("=")
         if not equals or Path(one).exists():
             name, source = "all", one
+        if not name or not source:
+            raise CodaxError(f"{one!r}: a domain is written NAME=SOURCE, neither of them empty")
         domains.setdefault(name, []).append(source)
     return domains
 

@@ -28,6 +28,7 @@ from codax.evaluation.visqol import Visqol
 from codax.formats import EncodedAudio
 
 METRICS = ("mel", "stft", "waveform", "si_sdr", "si_snr")
+RATIOS = {"si_sdr", "si_snr"}
 
 SMALLEST_SIZE = 1 << 12
 """Samples. Clips are measured in sizes of half an octave above it: each is compiled once."""
@@ -63,8 +64,13 @@ def evaluate(
     progress: called with the name of each clip, when it was measured at all bitrates, or skipped
 
     Raises `CodaxError` where there are no clips, too many that cannot be measured, or none that
-    can; `ValueError` for bitrates that the model or Opus does not have, and for other metrics.
+    can; `ValueError` for bitrates that the model or Opus does not have, for other metrics, and for
+    numbers out of range.
     """
+    if excerpt_s is not None and not 0 < excerpt_s < math.inf:
+        raise ValueError(f"excerpt_s={excerpt_s} must be positive")
+    if most_skipped < 0:
+        raise ValueError(f"most_skipped={most_skipped} must be 0 or more")
     levels = _levels(codec, n_quantizers, bandwidths)
     measure = _Measure(codec.sampling_rate, metrics, visqol)
     for kbps in opus_kbps:
@@ -119,6 +125,8 @@ class _Measure:
         arrays = (_padded(samples, _size_for(length))[None] for samples in (estimate, reference))
         values = _distances(*arrays, np.array([length]), self.rate, self.names)
         measured = {name: float(value) for name, value in values.items()}
+        if not np.ptp(reference):  # the ratio of nothing to noise
+            measured |= dict.fromkeys(RATIOS & measured.keys(), math.nan)
         if self.visqol is not None:
             try:
                 measured["visqol"] = self.visqol.score(estimate, reference, self.rate)

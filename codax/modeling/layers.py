@@ -21,11 +21,10 @@ from codax.configuration.conv_geometry import (
     convolutions,
 )
 
-from .activations import elu, sin_squared
+from .activations import elu, snake
 from .conv_padding import needs_own_padding, pad_for, without_rest
+from .convolution import convolve
 from .lstm import FlaxLstm
-
-FEATURES_LAST = ("NWC", "WIO", "NWC")
 
 
 def uniform_by_fan_in(key, shape, fan_in, dtype=jnp.float32):
@@ -54,14 +53,13 @@ class FlaxConv(nn.Module):
         padding = conv.padding if padded else (0, 0)
         if padded and needs_own_padding(conv, lengths):
             hidden, padding = pad_for(conv, hidden, lengths), (0, 0)
-        hidden = lax.conv_general_dilated(
+        hidden = convolve(
             hidden.astype(self.dtype),
             kernel.astype(self.dtype),
-            window_strides=(conv.stride,),
-            padding=(padding,),
-            rhs_dilation=(conv.dilation,),
-            dimension_numbers=FEATURES_LAST,
-            precision=self.precision,
+            (conv.stride,),
+            (padding,),
+            (conv.dilation,),
+            self.precision,
         )
         hidden = hidden + bias.astype(self.dtype)
         if not conv.time_group_norm:
@@ -99,13 +97,13 @@ class FlaxConvTranspose(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (conv.out_channels,))
         if lengths is not None:
             hidden = without_rest(hidden, lengths)
-        samples = lax.conv_general_dilated(
+        samples = convolve(
             hidden.astype(self.dtype),
             kernel.astype(self.dtype),
-            window_strides=(1,),
-            padding=((1, 1),),
-            dimension_numbers=FEATURES_LAST,
-            precision=self.precision,
+            (1,),
+            ((1, 1),),
+            (1,),
+            self.precision,
         )
         samples = samples.reshape(samples.shape[0], -1, conv.out_channels)
         samples = samples + bias.astype(self.dtype)
@@ -147,7 +145,7 @@ def _mean_over_item(signal, lengths):
 
 
 class FlaxSnake(nn.Module):
-    """x + sin(alpha x)^2 / (alpha + 1e-9). Parameters: alpha [C]. Computed in float32."""
+    """`snake`, an alpha for each channel. Parameters: alpha [C]. Computed in float32."""
 
     snake: Snake
 
@@ -155,8 +153,7 @@ class FlaxSnake(nn.Module):
     def __call__(self, hidden):
         """[B, T, C] -> [B, T, C], in the dtype that came in."""
         alpha = self.param("alpha", nn.initializers.ones, (self.snake.channels,))
-        signal = hidden.astype(jnp.float32)
-        return (signal + sin_squared(alpha * signal) / (alpha + 1e-9)).astype(hidden.dtype)
+        return snake(hidden.astype(jnp.float32), alpha).astype(hidden.dtype)
 
 
 class FlaxLayers(nn.Module):

@@ -290,6 +290,7 @@ def validation_excerpts(
     shape: ExcerptShape,
     *,
     count: int | None = None,
+    most: int = MOST_VALIDATION_EXCERPTS,
     transforms: Sequence[Transform] = (),
     seed: int = 0,
     loudness_cutoff_db: float | None = LOUDNESS_CUTOFF_DB,
@@ -299,7 +300,7 @@ def validation_excerpts(
 
     shape: with `VALIDATION_DURATION_S`, unless other lengths are wanted; shorter clips end in
         silence
-    count: how many; by default one for each clip there is, `MOST_VALIDATION_EXCERPTS` at most
+    count: how many; by default one for each clip there is, `most` at most
     others: as of `ExcerptStream` and `TrainingBatches`
 
     Raises as `ExcerptStream` does, and `ValueError` for a count that is not positive.
@@ -314,7 +315,7 @@ def validation_excerpts(
         loudness_cutoff_db=loudness_cutoff_db,
         allow_short=True,
     )
-    indices = range(count or min(stream.num_clips, MOST_VALIDATION_EXCERPTS))
+    indices = range(count or min(stream.num_clips, most))
     return [*made_ahead(stream.item, indices, workers or default_workers())]
 
 

@@ -19,12 +19,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from codax.evaluation.spectra import stft
+from codax.modeling.convolution import convolve
 from codax.modeling.layers import uniform_by_fan_in
 
 FeatureMaps = list[list[jax.Array]]
 
 DAC_BANDS = ((0.0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
-FEATURES_LAST = ("NHWC", "HWIO", "NHWC")
 
 
 def _require_positive(name: str, sizes: tuple[int, ...]):
@@ -168,12 +168,6 @@ class MsStftDiscriminatorConfig:
         )
 
 
-# audiocraft 1.3, config/solver/compression/default.yaml: more scales, another slope.
-AUDIOCRAFT_DISCRIMINATOR = MsStftDiscriminatorConfig(
-    window_lengths=(1024, 2048, 512, 256, 128), leaky_slope=0.3
-)
-
-
 class FlaxDacDiscriminator(nn.Module):
     """All discriminators of DAC: over periods first, then over resolutions.
 
@@ -188,7 +182,7 @@ class FlaxDacDiscriminator(nn.Module):
     def __call__(self, samples) -> FeatureMaps:
         """samples float32 [B, C, T] -> each discriminator's feature maps, its score the last.
 
-        Maps over periods are [B * C, L, period, channels], over resolutions [B * C, F, bins,
+        Maps over periods are [B * C * period, L, 1, channels], over resolutions [B * C, F, bins,
         channels], those of all bands one after the other. Channels are judged each alone: the
         reference takes one only. Their mean and volume are taken out first.
 
@@ -205,7 +199,7 @@ class FlaxDacDiscriminator(nn.Module):
                 self.dtype,
                 self.precision,
                 name=f"periods_{i}",
-            )(_in_periods(samples, period)[..., None])
+            )(_in_periods(samples, period)[..., None, None])
             for i, period in enumerate(config.periods)
         ]
         over_resolutions = [
@@ -313,15 +307,13 @@ class FlaxConv2d(nn.Module):
         fan_in = shape[0] * shape[1] * shape[2]
         kernel = self.param("kernel", uniform_by_fan_in, shape, fan_in)
         bias = self.param("bias", uniform_by_fan_in, shape[-1:], fan_in)
-        hidden = lax.conv_general_dilated(
-            hidden.astype(self.dtype),
-            kernel.astype(self.dtype),
-            window_strides=conv.stride,
-            padding=conv.padding,
-            rhs_dilation=conv.dilation,
-            dimension_numbers=FEATURES_LAST,
-            precision=self.precision,
-        )
+        hidden, kernel = hidden.astype(self.dtype), kernel.astype(self.dtype)
+        stride, padding, dilation = conv.stride, conv.padding, conv.dilation
+        if hidden.shape[2] == shape[1] == 1:  # twice as fast on CPUs over one axis
+            along = (stride[:1], padding[:1], dilation[:1])
+            hidden = convolve(hidden[:, :, 0], kernel[:, 0], *along, self.precision)[:, :, None]
+        else:
+            hidden = convolve(hidden, kernel, stride, padding, dilation, self.precision)
         return hidden + bias.astype(self.dtype)
 
 
@@ -337,7 +329,7 @@ def _at_one_volume(samples):
 
 
 def _in_periods(samples, period: int):
-    """[B, T] -> [B, T // period + 1, period], filled up by reflection.
+    """[B, T] -> [B * period, T // period + 1], filled up by reflection: every period-th sample.
 
     Where the period divides T a whole period is added, as in the reference.
     """
@@ -348,7 +340,8 @@ def _in_periods(samples, period: int):
             f"{missing} samples are reflected"
         )
     samples = jnp.pad(samples, ((0, 0), (0, missing)), mode="reflect")
-    return samples.reshape(samples.shape[0], -1, period)
+    folded = samples.reshape(samples.shape[0], -1, period).swapaxes(1, 2)
+    return folded.reshape(-1, folded.shape[-1])
 
 
 def _real_and_imaginary(spectrum):

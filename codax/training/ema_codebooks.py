@@ -27,8 +27,9 @@ class CodebookLearning:
     decay: of the moving averages, at every step
     epsilon: of the Laplace smoothing of cluster sizes
     k_means_iterations: on the first batch
-    least_cluster_size: codewords that fewer vectors choose, on average, are re-seeded; 0: none.
-        Batches must have several times as many vectors per codeword, or all are re-seeded always
+    least_cluster_size: codewords that fewer vectors choose, on average, are re-seeded; 0: none. It
+        is that of the reference, whose batches have 4.7 vectors for each codeword, and less in
+        proportion where batches are smaller, or nearly all would be re-seeded always
     reseed_lasts: False as in the reference, which puts vectors of the batch in the place of such
         codewords, but overwrites them by the moving averages in the same step, so that nothing
         comes of it. True puts them into the averages too, with the least cluster size, which
@@ -57,6 +58,9 @@ class CodebookLearning:
 
 
 DEFAULTS = CodebookLearning()
+
+REFERENCE_VECTORS = 64 * 75 / 1024
+"""Of a batch, for each codeword: excerpts of a second at 75 frames (audiocraft, default.yaml)."""
 
 
 def initialise_codebooks(
@@ -170,8 +174,10 @@ def moved_codebook(
     vectors: float32 [M, D]; codes: int32 [M], their codewords; used: bool [M], which count
     """
     if learning.reseed_lasts and learning.least_cluster_size > 0:
-        seeds = vectors[draw_indices(key, used, len(book["embedding"]))]
-        book = _reseeded(book, seeds, learning.least_cluster_size)
+        size = len(book["embedding"])
+        seeds = vectors[draw_indices(key, used, size)]
+        share = min(1.0, len(vectors) / size / REFERENCE_VECTORS)
+        book = _reseeded(book, seeds, share * learning.least_cluster_size)
     decay = learning.decay
     sums, sizes = _clusters(vectors, codes, used, len(book["embedding"]))
     cluster_size = decay * book["cluster_size"] + (1 - decay) * sizes

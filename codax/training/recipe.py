@@ -9,6 +9,7 @@
 `recipes/` holds those of the published models; each value there cites its source.
 """
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -46,7 +47,8 @@ class ModelRecipe:
     def config(self) -> Any:
         """The configuration. Raises `ValueError` for a preset or a field that there is not."""
         config = preset_config(self.preset)
-        unknown = [name for name in self.fields if not hasattr(config, name)]
+        known = config.to_dict()
+        unknown = [name for name in self.fields if name not in known]
         if unknown:
             raise CodaxError(f"model.fields: {config.model_type} has no field {unknown[0]!r}")
         return type(config)(**{**type(config).presets[self.preset], **self.fields})
@@ -117,7 +119,9 @@ class RunRecipe:
     log_every: losses
     average_decay: of the moving average of the weights, which is what is validated and exported;
         0 for none
-    accumulate: batches whose gradients are averaged for one update of the weights
+    accumulate: batches whose gradients are averaged for one update of the weights. All else counts
+        batches: steps, the moving averages of weights and codebooks. The learning rate decays by
+        updates.
     dtype: "float32" or "bfloat16", of the model's convolutions; weights and losses are float32
     precision: of float32 products, "default", "high" or "highest"; only GPUs and TPUs have others
     """
@@ -164,9 +168,19 @@ class Recipe:
             _require_one_of("losses", name, LOSSES)
             _require_range(f"losses.{name}", weight, 0, 1e6)
         _require_range("quantizer.dropout", self.quantizer.dropout, 0, 1)
-        _require_range("run.average_decay", self.run.average_decay, 0, 1)
-        if len(self.optimizer.betas) != 2:
-            raise CodaxError(f"optimizer.betas={self.optimizer.betas!r} must be two numbers")
+        _require_range("run.average_decay", self.run.average_decay, 0, BELOW_ONE)
+        _require_range("run.seed", self.run.seed, 0, 2**31 - 1)
+        for name, (least, most) in RATES.items():
+            value = getattr(self.optimizer, name)
+            _require_range(f"optimizer.{name}", value, least, most)
+        betas = self.optimizer.betas
+        if len(betas) != 2:
+            raise CodaxError(f"optimizer.betas={betas!r} must be two numbers")
+        for beta in betas:
+            _require_range("optimizer.betas", beta, 0, BELOW_ONE)
+        audible = [name for name in LOSSES if name not in ("commitment", "codebook")]
+        if not any(self.losses.get(name) for name in audible):
+            raise CodaxError(f"losses: one must be above 0 of {', '.join(audible)}")
         for section, names in COUNTS.items():
             for name, least in names.items():
                 _require_range(f"{section}.{name}", getattr(getattr(self, section), name), least)
@@ -181,9 +195,19 @@ class Recipe:
         return bool(self.losses.get("adversarial") or self.losses.get("features"))
 
 
+BELOW_ONE = 1 - 2**-24
+
+RATES = {
+    "learning_rate": (0, 1),
+    "weight_decay": (0, 1e6),
+    "decay": (1e-6, 1),
+    "generator_clip": (0, 1e9),
+    "discriminator_clip": (0, 1e9),
+}
+"""The least and the most that the optimizer's numbers may be."""
+
 COUNTS = {
     "excerpts": {"batch_size": 1, "validation_count": 1},
-    "optimizer": {"learning_rate": 0, "weight_decay": 0, "generator_clip": 0},
     "run": {
         "steps": 1,
         "validate_every": 0,
@@ -192,7 +216,6 @@ COUNTS = {
         "samples_every": 0,
         "log_every": 1,
         "accumulate": 1,
-        "seed": 0,
     },
 }
 """The least that numbers may be."""
@@ -330,5 +353,6 @@ def _require_one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _require_range(key: str, value: Any, least: float, most: float = float("inf")) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise CodaxError(f"{key}={value!r} must be a number from {least} to {most}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= value <= most or not math.isfinite(value):
+        raise CodaxError(f"{key}={value!r} must be a number from {least} to {most:.10g}")

@@ -12,6 +12,7 @@ from flax import struct
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 
+from codax.errors import CodaxError
 from codax.evaluation.distances import (
     multi_scale_mel_distance,
     multi_scale_stft_distance,
@@ -118,7 +119,9 @@ class Training:
     @cached_property
     def discriminator(self) -> Any:
         _, module_class, _ = DISCRIMINATORS[self.recipe.discriminator.kind]
-        return module_class(self._discriminator_config, jnp.dtype(self.recipe.run.dtype))
+        run = self.recipe.run
+        precision = lax.Precision(run.precision)
+        return module_class(self._discriminator_config, jnp.dtype(run.dtype), precision)
 
     def initial_state(self, model: Mapping[str, Any], discriminator: Any = None) -> TrainState:
         """The state before the first step.
@@ -129,7 +132,9 @@ class Training:
         return jax.jit(self._initial_state)(model, discriminator)
 
     def _initial_state(self, model: Mapping[str, Any], discriminator: Any) -> TrainState:
-        params = split_kernels(model, training_weight_rules(self.config))
+        # What is held stays as it is, to the last bit.
+        rules = training_weight_rules(self.config)
+        params = split_kernels(model, [rule for rule in rules if not self._is_held(rule.flax_path)])
         if self.recipe.is_adversarial and discriminator is None:
             discriminator = self._fresh_discriminator()
         critic = self.discriminator_optimizer
@@ -142,6 +147,22 @@ class Training:
             average=params if self.recipe.run.average_decay else None,
             balancer=initial_balancer(self.audio_losses) if self.recipe.balanced else None,
         )
+
+    def require_fit(self, num_samples: int) -> None:
+        """Raise `CodaxError` where discriminators do not fit each other, or excerpts so long."""
+        if not self.recipe.is_adversarial:
+            return
+        shape = (1, self.config.audio_channels, num_samples)
+        try:
+            jax.eval_shape(
+                self.discriminator.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32)
+            )
+        except (TypeError, ValueError) as error:
+            fields = self.recipe.discriminator.fields
+            raise CodaxError(
+                f"discriminator.fields={fields}: for excerpts of {num_samples} samples and "
+                f"{shape[1]} channels: {error}"
+            ) from error
 
     def step(self, state: TrainState, samples: jax.Array) -> tuple[TrainState, dict]:
         """One step on real audio float32 [B, C, T] -> the new state, and losses by name.
@@ -193,13 +214,16 @@ class Training:
         return state.replace(model=model, average=average)
 
     def validate(self, params: dict[str, Any], samples: jax.Array) -> tuple[dict, jax.Array]:
-        """Measures of the reconstruction by all codebooks, and the audio float32 [B, C, T]."""
+        """Measures of the reconstruction by all codebooks, and the audio float32 [B, C, T].
+
+        Silence has no `si_sdr`, but NaN.
+        """
         audio = self.reconstruct(params, samples, self._all_levels(len(samples))).audio
         measures = {
             "mel": multi_scale_mel_distance(audio, samples, self.config.sampling_rate),
             "stft": multi_scale_stft_distance(audio, samples),
             "waveform": waveform_l1(audio, samples),
-            "si_sdr": si_sdr(audio, samples),
+            "si_sdr": jnp.where(jnp.ptp(samples) > 0, si_sdr(audio, samples), jnp.nan),
         }
         return measures, audio
 
@@ -234,11 +258,14 @@ class Training:
     def _discriminator_config(self) -> Any:
         config_class, _, _ = DISCRIMINATORS[self.recipe.discriminator.kind]
         given = self.recipe.discriminator.fields
-        fields = {
-            name: tuple(map(tuple, value)) if name == "bands" else _as_tuple(value)
-            for name, value in given.items()
-        }
-        return config_class(**fields)
+        try:
+            fields = {
+                name: tuple(map(tuple, value)) if name == "bands" else _as_tuple(value)
+                for name, value in given.items()
+            }
+            return config_class(**fields)
+        except (TypeError, ValueError) as error:
+            raise CodaxError(f"discriminator.fields={given}: {error}") from error
 
     @property
     def discriminator_rules(self) -> tuple[WeightRule, ...]:
@@ -281,16 +308,25 @@ class Training:
     ) -> tuple[jax.Array, dict[str, jax.Array], BalancerState | None]:
         """What of the losses reaches the audio, float32 [B, C, T]; the losses; the balancer."""
         functions = self._loss_functions(state.discriminator, audios.real)
+        judged = partial(self._judged, state.discriminator)
         if not self.recipe.balanced:
 
             def total(audio):
-                losses = {name: loss(audio) for name, loss in functions.items()}
+                # Feature maps once, so that the discriminators' gradient is computed once.
+                maps = judged(audio) if self.recipe.is_adversarial else []
+                losses = {name: loss(audio, maps) for name, loss in functions.items()}
                 return sum(self.audio_losses[name] * losses[name] for name in losses), losses
 
             gradient, losses = jax.grad(total, has_aux=True)(audios.fake)
             return gradient, losses, None
+
         # One by one: XLA computes once what they share, and nothing for losses that are not asked.
-        pairs = {name: jax.value_and_grad(loss)(audios.fake) for name, loss in functions.items()}
+        def alone(audio, loss):
+            return loss(audio, judged(audio) if self.recipe.is_adversarial else [])
+
+        pairs = {
+            name: jax.value_and_grad(alone)(audios.fake, loss) for name, loss in functions.items()
+        }
         losses = {name: value for name, (value, _) in pairs.items()}
         gradients = {name: gradient for name, (_, gradient) in pairs.items()}
         assert state.balancer is not None
@@ -299,21 +335,20 @@ class Training:
 
     def _loss_functions(
         self, discriminator: Any, real: jax.Array
-    ) -> dict[str, Callable[[jax.Array], jax.Array]]:
-        """The losses that the recipe wants, of reconstructed audio."""
+    ) -> dict[str, Callable[[jax.Array, Any], jax.Array]]:
+        """The losses that the recipe wants, of reconstructed audio and its feature maps."""
         rate = self.config.sampling_rate
         _, adversarial_loss, feature_loss = OBJECTIVES[self.recipe.discriminator.objective]
-        judged = partial(self._judged, discriminator)
 
-        def features(audio):
-            return feature_loss(judged(audio), lax.stop_gradient(judged(real)))
+        def features(_, maps):
+            return feature_loss(maps, lax.stop_gradient(self._judged(discriminator, real)))
 
         functions = {
-            "waveform": lambda audio: waveform_l1(audio, real),
-            "mel": lambda audio: multi_scale_mel_distance(audio, real, rate),
-            "stft": lambda audio: multi_scale_stft_distance(audio, real),
-            "encodec_mel": lambda audio: multi_scale_spectrogram_loss(audio, real, rate),
-            "adversarial": lambda audio: adversarial_loss(judged(audio)),
+            "waveform": lambda audio, _: waveform_l1(audio, real),
+            "mel": lambda audio, _: multi_scale_mel_distance(audio, real, rate),
+            "stft": lambda audio, _: multi_scale_stft_distance(audio, real),
+            "encodec_mel": lambda audio, _: multi_scale_spectrogram_loss(audio, real, rate),
+            "adversarial": lambda _, maps: adversarial_loss(maps),
             "features": features,
         }
         return {name: functions[name] for name in self.audio_losses}
@@ -323,9 +358,11 @@ class Training:
             return None
         decay = self.recipe.run.average_decay
         moved = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, model)
-        if self._learns_codebooks:  # by moving averages already
-            moved["quantizer"] = model["quantizer"]
-        return moved
+        # Codebooks are averages already.
+        leaves, new = flatten_dict(moved), flatten_dict(model)
+        return unflatten_dict(
+            {path: new[path] if self._is_held(path) else leaf for path, leaf in leaves.items()}
+        )
 
     def _levels(self, key: jax.Array, batch: int) -> jax.Array:
         recipe = self.recipe.quantizer
@@ -386,10 +423,9 @@ def _updated(optimizer: Any, gradients: Any, state: Any, params: Any) -> tuple[A
 
 def _halves(maps: list[list[jax.Array]]) -> tuple[Any, Any]:
     """Feature maps of two batches, one after the other -> of each."""
-    half = len(maps[0][0]) // 2
     return (
-        jax.tree.map(lambda one: one[:half], maps),
-        jax.tree.map(lambda one: one[half:], maps),
+        jax.tree.map(lambda one: one[: len(one) // 2], maps),
+        jax.tree.map(lambda one: one[len(one) // 2 :], maps),
     )
 
 

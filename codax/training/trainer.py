@@ -101,9 +101,12 @@ class Trainer:
         self._mesh = _mesh(devices, recipe.excerpts.batch_size)
         if holds_checkpoints(self.output / CHECKPOINTS):
             _require_same(self.output / RECIPE, self._asked)
+            self._discriminator = None
         else:
             self._initial.require_fit(self.training)
+            self._discriminator = self._initial.load_discriminator(self.training)
         self._check_lengths()
+        self.training.require_fit(self._shape(recipe.excerpts.duration_s).num_samples)
         self._batches = self._open_batches(domains, workers)
         self._validation = self._open_validation(validation)
 
@@ -122,6 +125,11 @@ class Trainer:
         ):
             state, progress.best = self._begun(checkpoints)
             progress.step = int(state.step)
+            if progress.step > progress.steps:
+                raise CodaxError(
+                    f"run.steps={progress.steps}: the run in {self.output} is at step "
+                    f"{progress.step} already"
+                )
             if self.is_first:
                 self._note_recipe()
             with RunLog(self.output / LOGS, progress.step, self.is_first) as log:
@@ -183,21 +191,24 @@ class Trainer:
             transforms=DAC_TRANSFORMS[:2] if recipe.transforms == "dac" else (),
             seed=self.recipe.run.seed,
             loudness_cutoff_db=LOUDNESS_CUTOFF_DB if recipe.loudest else None,
+            most=recipe.validation_count,
         )
-        return [excerpt.samples for excerpt in excerpts[: recipe.validation_count]]
+        return [excerpt.samples for excerpt in excerpts]
 
     def _shape(self, duration_s: float) -> ExcerptShape:
         return ExcerptShape(self.config.sampling_rate, self.config.audio_channels, duration_s)
 
     def _check_lengths(self) -> None:
         """Losses need spectra, which need more samples than half of their windows have."""
-        shape = self._shape(self.recipe.excerpts.duration_s)
         shortest = max(2048 // 2 + 1, self.config.hop_length)
-        if shape.num_samples < shortest:
-            raise CodaxError(
-                f"excerpts.duration_s={shape.duration_s} is {shape.num_samples} samples at "
-                f"{shape.sampling_rate} Hz, allowed: from {shortest / shape.sampling_rate:.4g} s"
-            )
+        for name in ("duration_s", "validation_s"):
+            shape = self._shape(getattr(self.recipe.excerpts, name))
+            rate = shape.sampling_rate
+            if shape.num_samples < shortest:
+                raise CodaxError(
+                    f"excerpts.{name}={shape.duration_s} is {shape.num_samples} samples at "
+                    f"{rate} Hz, allowed: from {shortest / rate:.4g} s"
+                )
 
     @property
     def _asked(self) -> dict[str, Any]:
@@ -222,9 +233,8 @@ class Trainer:
 
     def _first_state(self) -> TrainState:
         """Before the first step."""
-        discriminator = self._initial.load_discriminator(self.training)
         params = self._initial.load_params() or self._model(seed=self.recipe.run.seed).params
-        state = self.training.initial_state(params, discriminator)
+        state = self.training.initial_state(params, self._discriminator)
         state = jax.device_put(state, self._replicated)
         if self._initial.from_pretrained is None:
             begin = self._batches.get_state()
@@ -287,7 +297,9 @@ class _Run:
         self._look_at_losses()
         self._under_way = step, losses
         self._saved_position = position
-        if _is_due(step, self._recipe.validate_every):
+        every = self._recipe.validate_every
+        if _is_due(step, every) or (every and step == self._progress.steps):
+            self._look_at_losses()
             self._validated(step)
         if _is_due(step, self._recipe.checkpoint_every):
             self._save()
@@ -332,13 +344,15 @@ class _Run:
             rows.append(jax.device_get(measures))
             if heard is None:
                 heard = np.asarray(audio[0]), samples
-        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        means = {name: _mean([row[name] for row in rows]) for name in rows[0]}
         self._progress.measures = means
         self._log.write(step, "validation", means)
         if _is_due(step, self._recipe.samples_every) and heard is not None:
             self._log.write_audio(step, trainer.config.sampling_rate, *heard)
         best = self._progress.best
-        if best is None or means[SELECTED_BY] < best[SELECTED_BY]:
+        if math.isfinite(means[SELECTED_BY]) and (
+            best is None or means[SELECTED_BY] < best[SELECTED_BY]
+        ):
             self._progress.best = means
             trainer.export(self.state, BEST)
 
@@ -366,6 +380,12 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def _mean(values: Sequence[float]) -> float:
+    """Without those that are not finite, as ratios to silence are."""
+    finite = [float(value) for value in values if math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else math.nan
+
+
 def _agreed(received: list[int]) -> int | None:
     """The signal after which all processes stop, which of them it may have reached; or None."""
     number = received[0] if received else 0
@@ -389,9 +409,11 @@ def _require_same(path: Path, asked: dict[str, Any]) -> None:
         raise CodaxError(f"{path.parent}: holds checkpoints, but no {RECIPE}")
     try:
         there = json.loads(path.read_text())
-        differing = [key for key in _differing(there, asked) if key not in MAY_CHANGE]
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise CodaxError(f"{path}: is no recipe of codax") from error
+    if not isinstance(there, dict):
+        raise CodaxError(f"{path}: is no recipe of codax")
+    differing = [key for key in _differing(there, asked) if key not in MAY_CHANGE]
     if differing:
         raise CodaxError(
             f"{path.parent}: holds a run with another {', '.join(differing)}; go on with the same "
@@ -399,16 +421,15 @@ def _require_same(path: Path, asked: dict[str, Any]) -> None:
         )
 
 
-MAY_CHANGE = tuple(
-    f"run.{name}"
-    for name in (
-        "steps",
-        "validate_every",
-        "checkpoint_every",
-        "checkpoints_kept",
-        "samples_every",
-        "log_every",
-    )
+MAY_CHANGE = (
+    "excerpts.validation_s",
+    "excerpts.validation_count",
+    "run.steps",
+    "run.validate_every",
+    "run.checkpoint_every",
+    "run.checkpoints_kept",
+    "run.samples_every",
+    "run.log_every",
 )
 
 

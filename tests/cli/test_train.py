@@ -62,6 +62,14 @@ def test_what_cannot_be_trained_is_refused_in_one_line_and_leaves_nothing(train,
     for options, words in (
         (("--data", "empty"), ("empty",)),
         (("--data", "nowhere"), ("nowhere",)),
+        (("--data", "speech="), ("'speech=': a domain is written NAME=SOURCE",)),
+        (("--discriminator", "none.pth"), ("none.pth",)),
+        (("--set", "discriminator.fields={foo=1}"), ("discriminator.fields=", "foo")),
+        (("--set", "discriminator.fields={window_lengths=[2048]}"),
+         ("discriminator.fields=", "1200 samples", "2048")),
+        (("--set", "excerpts.validation_s=0.1"), ("excerpts.validation_s=0.1", "from 0.1281 s")),
+        (("--set", "losses={waveform=0, encodec_mel=0, adversarial=0, features=0}"),
+         ("losses: one must be above 0 of waveform, mel",)),
         (("--recipe", "mp3"), ("mp3: no recipe of this name", "dac_44khz")),
         (("--set", "run.stepz=5"), ("run.stepz: is no key",)),
         (("--from-pretrained", "nothing"), ("'nothing' is neither a folder",)),
@@ -88,7 +96,8 @@ def test_a_run_leaves_a_repository_with_a_card_and_goes_on_from_there(train, cod
     assert "`codax train --recipe encodec_24khz`: 2 steps of 4 excerpts of 0.15 s" in card.text
     assert "si_sdr" in card.text
     assert FlaxAutoModel.from_pretrained(tmp_path / "run" / "hub").config.model_type == "encodec"
-    train(*hub, *validation).assert_failed("run/hub: exists already")
+    train(*hub, *validation, "--set", "run.steps=3").assert_succeeded("run/hub")
+    assert ": 3 steps of" in (tmp_path / "run" / "hub" / "README.md").read_text()
 
     from_there = (
         "--from-pretrained",

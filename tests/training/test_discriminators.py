@@ -12,7 +12,6 @@ from codax.training.discriminator_weights import (
     ms_stft_discriminator_weight_rules,
 )
 from codax.training.discriminators import (
-    AUDIOCRAFT_DISCRIMINATOR,
     DacDiscriminatorConfig,
     FlaxDacDiscriminator,
     FlaxMsStftDiscriminator,
@@ -77,7 +76,7 @@ def test_feature_maps_are_channel_last_and_the_score_has_one_channel(case, param
     maps = jax.eval_shape(lambda x: module.apply({"params": params}, x), samples)
     for features in maps:
         assert [single.ndim for single in features] == [4] * len(features)
-        assert features[-1].shape[0] == 2
+        assert features[-1].shape[0] in (2, 2 * 2, 2 * 3)  # items, or their periods
         assert features[-1].shape[-1] == 1
         assert {single.shape[-1] for single in features[:-1]} <= {4, 6}
 
@@ -91,11 +90,6 @@ def test_descripts_judge_each_channel_as_if_it_were_alone_and_at_any_volume():
     for together, apart in zip(judge(samples), mono, strict=True):
         # 2 is subtracted from numbers of a tenth: rounding of 1e-7 grows to 1e-6.
         np.testing.assert_allclose(together, apart, atol=5e-6)
-
-
-def test_audiocrafts_have_more_scales():
-    assert len(AUDIOCRAFT_DISCRIMINATOR.window_lengths) == 5
-    assert AUDIOCRAFT_DISCRIMINATOR.leaky_slope == 0.3
 
 
 @pytest.mark.parametrize(

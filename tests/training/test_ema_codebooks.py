@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from codax.training.ema_codebooks import (
+    REFERENCE_VECTORS,
     CodebookLearning,
     draw_indices,
     initialise_codebooks,
@@ -137,9 +138,10 @@ def test_codewords_that_few_choose_become_vectors_of_the_batch(ours):
     moved = move(book, vectors, codes, every, key)
 
     drawn = vectors[draw_indices(key, every, SIZE)]
-    expired = np.asarray(book["cluster_size"]) < 2
-    sizes = np.where(expired, 2, book["cluster_size"])
-    sums = np.where(expired[:, None], 2 * drawn, book["embedding_sum"])
+    least = 2 * min(1, len(vectors) / SIZE / REFERENCE_VECTORS)
+    expired = np.asarray(book["cluster_size"]) < least
+    sizes = np.where(expired, least, book["cluster_size"])
+    sums = np.where(expired[:, None], least * drawn, book["embedding_sum"])
     counts = np.bincount(codes, minlength=SIZE)
     np.testing.assert_allclose(moved["cluster_size"], 0.99 * sizes + 0.01 * counts, rtol=1e-5)
     of_codes = np.zeros((SIZE, WIDTH))

@@ -53,6 +53,13 @@ def test_settings_come_last():
         (["losses.mel=-1"], "losses.mel=-1"),
         (["optimizer=3"], "optimizer=3 must be a table"),
         (["optimizer.betas=[0.9]"], "optimizer.betas"),
+        (["optimizer.betas=['a', 0.9]"], "optimizer.betas='a' must be a number from 0"),
+        (["optimizer.decay=-1.0"], "optimizer.decay=-1.0"),
+        (["optimizer.discriminator_clip=-1.0"], "optimizer.discriminator_clip=-1.0"),
+        (["optimizer.learning_rate=inf"], "optimizer.learning_rate=inf"),
+        (["run.average_decay=1.0"], "run.average_decay=1.0"),
+        (["run.seed=4294967296"], "run.seed=4294967296 must be a number from 0 to 2147483647"),
+        (["losses.mel=0", "losses.features=0", "losses.adversarial=0"], "losses: one must be"),
         (["steps"], "'steps': a setting is written key=value"),
         (["quantizer.dropout=1.5"], "quantizer.dropout=1.5 must be a number from 0 to 1"),
     ],
@@ -62,9 +69,10 @@ def test_wrong_settings_are_named(settings, message):
 
 
 def test_fields_that_the_model_has_not_are_named():
-    recipe = load_recipe("dac_16khz", ["model.fields={codebooks = 2}"])
-    with pytest.raises(CodaxError, match=r"model.fields: dac has no field 'codebooks'"):
-        recipe.model.config()
+    for name in ("codebooks", "architecture", "kwargs"):
+        recipe = load_recipe("dac_16khz", [f"model.fields={{{name} = 2}}"])
+        with pytest.raises(CodaxError, match=f"model.fields: dac has no field '{name}'"):
+            recipe.model.config()
 
 
 def test_wrong_files_are_named(tmp_path):
