@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import re
 from pathlib import Path
 
@@ -178,6 +179,16 @@ def test_clips_without_a_value_are_left_out_and_told(dac, clips):
     assert "ViSQOL: without up to 2 clips that have no value." in report.to_markdown()
 
 
+def test_silence_has_no_ratio_to_noise(dac, clips):
+    arguments = {"n_quantizers": [3], "metrics": ["waveform", "si_sdr"], "loudness_db": None}
+    silence = Audio(np.zeros((1, LENGTHS[0]), np.float32), RATE)
+    [alone] = evaluate(dac, clips[:1], **arguments).steps
+    [together] = evaluate(dac, [clips[0], silence], **arguments).steps
+    assert together.metrics["si_sdr"] == alone.metrics["si_sdr"]
+    assert together.left_out == {"si_sdr": 1}
+    assert together.metrics["waveform"] < alone.metrics["waveform"]
+
+
 def test_excerpts_are_the_beginnings_of_clips(dac, clips):
     arguments = {"n_quantizers": [3], "metrics": ["waveform"], "loudness_db": None}
     excerpts = evaluate(dac, clips[:1], **arguments, excerpt_s=LENGTHS[1] / RATE)
@@ -197,6 +208,9 @@ def test_excerpts_are_the_beginnings_of_clips(dac, clips):
         ({"metrics": ["mel", "fad"]}, "mel, stft, waveform, si_sdr, si_snr; got fad"),
         ({"visqol": "music"}, "audio, speech; got 'music'"),
         ({"opus_kbps": [5]}, "kbps=5 must be from 6 to 256"),
+        ({"excerpt_s": math.nan}, "excerpt_s=nan must be positive"),
+        ({"excerpt_s": -1.0}, "excerpt_s=-1.0 must be positive"),
+        ({"most_skipped": -1}, "most_skipped=-1 must be 0 or more"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_before_any_clip(dac, arguments, message):

@@ -1,5 +1,6 @@
 """What runs begin with: models and discriminators of others, and what is refused of them."""
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -116,10 +117,16 @@ def test_pickled_code_does_not_run(kind, training, tmp_path, capsys):
 def test_a_run_goes_on_with_the_discriminator_of_another(kind, tmp_path):
     recipe = tiny_recipe(kind)
     training = Training(recipe, recipe.model.config())
-    params = training._fresh_discriminator()
+    random = np.random.default_rng(0)
+    params = jax.tree.map(  # without the time that it takes to compile the drawing of fresh ones
+        lambda leaf: random.standard_normal(leaf.shape).astype(np.float32),
+        jax.eval_shape(training._fresh_discriminator),
+    )
     save_discriminator(training, params, tmp_path / "given.safetensors")
     trainer = tiny_trainer(kind, tmp_path, discriminator=tmp_path / "given.safetensors")
-    state = trainer._first_state()
+    shapes = trainer._model(_do_init=False).params_shape_tree
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    state = trainer.training.initial_state(zeros, trainer._discriminator)
     assert_same(state.discriminator, merge_kernels(params))
 
 
