@@ -124,12 +124,9 @@ def _load_pickled_folder(folder: Path) -> tuple[Any, dict]:
     path = folder / PICKLED_FILE
     model_class = model_class_of(folder)
     config = model_class.config_class.from_pretrained(folder)
-    state = read_torch_file(path)
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: holds a {type(state).__name__} instead of a state dict")
+    state = as_arrays(read_torch_file(path), str(path))
     model_class._correct_config(config, state, str(path))
-    rules = model_class.weight_rules(config)
-    return config, params_from_torch(rules, as_arrays(state, str(path)), str(path))
+    return config, params_from_torch(model_class.weight_rules(config), state, str(path))
 
 
 def _load_released(name: str) -> tuple[Any, dict]:

@@ -86,10 +86,7 @@ def save_encodec_lm(lm: EncodecLm, folder: str | os.PathLike) -> Path:
 
 def _read_original(path: Path) -> dict[str, np.ndarray]:
     require_checksum(path)
-    state = read_torch_file(path)
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: holds a {type(state).__name__} instead of a state dict")
-    return as_arrays(state, str(path))
+    return as_arrays(read_torch_file(path), str(path))
 
 
 def _model_with(state: Mapping, source: str) -> str:

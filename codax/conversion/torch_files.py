@@ -64,11 +64,14 @@ def _reason(error: Exception) -> str:
     return f"damaged, or not a file of torch.save ({type(error).__name__}{detail})"
 
 
-def as_arrays(state: Mapping, source: str) -> dict[str, np.ndarray]:
+def as_arrays(state: Any, source: str) -> dict[str, np.ndarray]:
     """A torch state dict as NumPy arrays, views of the tensors.
 
-    Raises `CheckpointError` listing all entries that are not dense tensors under a name.
+    Raises `CheckpointError` for anything else, listing all entries that are not dense tensors
+    under a name.
     """
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{source}: holds a {type(state).__name__} instead of a state dict")
     arrays, faults = {}, []
     for key, tensor in state.items():
         array = _as_array(tensor)

@@ -80,7 +80,7 @@ def snake(signal, alpha):
     """x + sin(alpha x)^2 / (alpha + 1e-9) of float32 [..., C], alpha [C] (Ziyin et al. 2020).
 
     It can be differentiated backwards, not forwards: alpha's gradient, which automatic
-    differentiation makes a sum over computations, takes XLA ten times as long on a CPU as this.
+    differentiation makes a sum over computations, takes XLA seven times as long on a CPU as this.
     """
     return signal + sin_squared(alpha * signal) / (alpha + SNAKE_EPSILON)
 

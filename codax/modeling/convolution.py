@@ -2,9 +2,10 @@
 
 XLA computes a convolution on a CPU at most of the rate of its matrix products, but not what
 automatic differentiation makes of it: windows as long as the signal for the kernel's gradient, and
-products with the zeros between strides for the input's. Training DAC spent over 80 % of its time
-there. So on CPUs the gradients are put as matrix products and convolutions without holes; GPUs and
-TPUs, whose libraries know gradients of convolutions, get XLA's own.
+products with the zeros between strides for the input's. So on CPUs the gradients are put as matrix
+products and convolutions without holes: DAC 44.1 kHz forwards and backwards takes 3.5 s instead of
+8.0 (0.38 s of audio, 2 cores). GPUs and TPUs, whose libraries know gradients of convolutions, get
+XLA's own.
 """
 
 import math
@@ -20,8 +21,10 @@ from jax import lax
 DIMENSIONS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
 
 FEWEST_CHANNELS = 64
+"""From which on a strided kernel's gradient is faster as a matrix product than as XLA's windows."""
+
 FEWEST_POSITIONS = 1024
-"""From which on XLA's convolutions are faster than products tap by tap; measured on 2 cores."""
+"""Of the output, below which both gradients are faster as matrix products; measured on 2 cores."""
 
 Sizes = tuple[int, ...]
 Padding = tuple[tuple[int, int], ...]
@@ -122,16 +125,15 @@ def _kernel_gradient(padded, kernel, cotangent, *, strides, dilations, precision
 
 
 def _short_input_gradient(kernel, cotangent, *, strides, dilations, precision):
-    """As `_input_gradient`, tap by tap: no copy of the kernel, which is larger than the input."""
-    last = _places(kernel, dilations)[-1]
+    """As `_input_gradient`, by one product and without a copy of the kernel, the larger of them."""
+    taps = kernel.reshape(-1, kernel.shape[-1])
+    last_axis = cotangent.ndim - 1
+    of_taps = lax.dot_general(cotangent, taps, (((last_axis,), (1,)), ((), ())), precision)
+    places = _places(kernel, dilations)
     total = None
-    for taps, places in zip(
-        kernel.reshape(-1, *kernel.shape[-2:]), _places(kernel, dilations), strict=True
-    ):
-        part = lax.dot_general(
-            cotangent, taps, (((cotangent.ndim - 1,), (1,)), ((), ())), precision
-        )
-        around = [(p, end - p, s - 1) for p, end, s in zip(places, last, strides, strict=True)]
+    for part, place in zip(jnp.split(of_taps, len(places), axis=-1), places, strict=True):
+        ends = zip(place, places[-1], strides, strict=True)
+        around = [(start, last - start, stride - 1) for start, last, stride in ends]
         part = lax.pad(part, jnp.zeros((), part.dtype), [(0, 0, 0), *around, (0, 0, 0)])
         total = part if total is None else total + part
     return total
@@ -170,21 +172,14 @@ def _input_gradient(kernel, cotangent, *, strides, dilations, precision):
         ),
     )
     # [f, s, f', s', C_in, C_out] -> [f, f', C_out, s, s', C_in], windows in reverse
-    split = filled.reshape(*(n for pair in zip(frames, strides, strict=True) for n in pair),
-                           *kernel.shape[-2:])  # fmt: skip
+    sizes = [n for pair in zip(frames, strides, strict=True) for n in pair]
+    split = filled.reshape(*sizes, *kernel.shape[-2:])
     order = (*(2 * i for i in axes), split.ndim - 1, *(2 * i + 1 for i in axes), split.ndim - 2)
     taps = jnp.flip(split.transpose(order), axis=tuple(axes))
     taps = taps.reshape(*frames, kernel.shape[-1], -1)
     reach = [(f - 1) * d for f, d in zip(frames, dilations, strict=True)]
-    samples = lax.conv_general_dilated(
-        cotangent,
-        taps,
-        window_strides=(1,) * len(strides),
-        padding=[(r, r) for r in reach],
-        rhs_dilation=dilations,
-        dimension_numbers=DIMENSIONS[len(strides)],
-        precision=precision,
-    )
+    around = [(r, r) for r in reach]
+    samples = _of_xla(cotangent, taps, (1,) * len(strides), around, dilations, precision)
     lengths = samples.shape[1:-1]
     samples = samples.reshape(samples.shape[0], *lengths, *strides, kernel.shape[-2])
     # [B, F, F', s, s', C] -> [B, F, s, F', s', C]

@@ -119,9 +119,8 @@ class RunRecipe:
     log_every: losses
     average_decay: of the moving average of the weights, which is what is validated and exported;
         0 for none
-    accumulate: batches whose gradients are averaged for one update of the weights. All else counts
-        batches: steps, the moving averages of weights and codebooks. The learning rate decays by
-        updates.
+    accumulate: parts that a batch is computed in, one after the other, where it needs too much
+        memory as a whole; a step is the same, but takes one more forward pass of the model
     dtype: "float32" or "bfloat16", of the model's convolutions; weights and losses are float32
     precision: of float32 products, "default", "high" or "highest"; only GPUs and TPUs have others
     """
@@ -184,6 +183,11 @@ class Recipe:
         for section, names in COUNTS.items():
             for name, least in names.items():
                 _require_range(f"{section}.{name}", getattr(getattr(self, section), name), least)
+        if self.excerpts.batch_size % self.run.accumulate:
+            raise CodaxError(
+                f"excerpts.batch_size={self.excerpts.batch_size} must be a multiple of "
+                f"run.accumulate={self.run.accumulate}"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, as TOML and JSON have it."""

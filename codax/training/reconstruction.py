@@ -9,7 +9,6 @@ from jax import lax
 
 from codax.modeling.modeling_flax_dac import FlaxDacModule
 from codax.modeling.modeling_flax_encodec import FlaxEncodecModule, volume_of
-from codax.modeling.quantizer import mean_square
 
 
 class Reconstruction(NamedTuple):
@@ -71,7 +70,7 @@ class FlaxEncodecTrainingModule(FlaxEncodecModule):
     def reconstruct(self, samples, levels) -> Reconstruction:
         """Samples float [B, C, T], levels int [B], how many codebooks each is coded by.
 
-        The commitment loss is the mean over the codebooks that are used. Gradients go straight
+        The commitment loss of an excerpt is the mean over its codebooks. Gradients go straight
         through the sum of all of them, and through each commitment loss, as
         audiocraft/quantization/core_vq.py has it (encodec's own end after the first codebook:
         facebookresearch/encodec, issue 25).
@@ -94,12 +93,12 @@ class FlaxEncodecTrainingModule(FlaxEncodecModule):
         for index, codebook in enumerate(self.quantizer.codebooks):
             kept = index < levels
             codewords = lax.stop_gradient(codebook(codebook.nearest(residual)))
-            loss = mean_square(residual - codewords, jnp.where(kept, latents.shape[1], 0))
-            commitment += loss * jnp.mean(kept)
+            squares = jnp.mean(jnp.square(residual - codewords), axis=(1, 2))
+            commitment += jnp.mean(jnp.where(kept, squares / levels, 0))
             quantized += codewords * kept[:, None, None]
             residual = residual - codewords
         straight_through = latents + lax.stop_gradient(quantized - latents)
-        return straight_through, commitment / jnp.mean(levels.astype(jnp.float32))
+        return straight_through, commitment
 
 
 TRAINING_MODULES = {"dac": FlaxDacTrainingModule, "encodec": FlaxEncodecTrainingModule}

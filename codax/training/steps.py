@@ -34,6 +34,7 @@ from codax.training.discriminators import (
 )
 from codax.training.ema_codebooks import initialise_codebooks, update_codebooks
 from codax.training.mel_loss import multi_scale_spectrogram_loss
+from codax.training.parts import joined, mapped, split, summed
 from codax.training.recipe import OptimizerRecipe, Recipe
 from codax.training.reconstruction import TRAINING_MODULES, Reconstruction, draw_levels
 from codax.training.weight_norm import merge_kernels, split_kernels, training_weight_rules
@@ -173,19 +174,13 @@ class Training:
         key = jax.random.fold_in(jax.random.key(self.recipe.run.seed), state.step)
         for_levels, for_codebooks = jax.random.split(key)
         levels = self._levels(for_levels, len(samples))
-
-        def forward(params):
-            made = self.reconstruct(self._with_held(params), samples, levels)
-            return (made.audio, made.commitment, made.codebook), made
-
-        (audio, *_), pull_back, made = jax.vjp(forward, state.model, has_aux=True)
-        audios = Audios(samples, audio)
+        made, pull_back = self._reconstructed(state.model, samples, levels)
+        audios = Audios(samples, made.audio)
         losses = {"commitment": made.commitment, "codebook": made.codebook}
         if self.recipe.is_adversarial:
             state, losses["discriminator"] = self._discriminator_step(state, audios)
         gradient, audio_losses, balancer = self._audio_gradient(state, audios)
-        weights = [jnp.float32(self.recipe.losses.get(name, 0)) for name in QUANTIZER_LOSSES]
-        (gradients,) = pull_back((gradient, *weights))
+        gradients = pull_back(gradient)
         model, optimizer = _updated(
             self.model_optimizer, gradients, state.model_optimizer, state.model
         )
@@ -202,11 +197,54 @@ class Training:
             balancer=balancer,
         ), losses
 
+    def _reconstructed(
+        self, params: dict[str, Any], samples: jax.Array, levels: jax.Array
+    ) -> tuple[Reconstruction, Callable[[jax.Array], dict[str, Any]]]:
+        """What the model makes, and what turns the audio's gradient into that of the parameters.
+
+        The model runs once; in parts once more for each, as no part is kept until then.
+        """
+        weights = [
+            jnp.float32(self.recipe.losses.get(name, 0) / self._num_parts)
+            for name in QUANTIZER_LOSSES
+        ]
+
+        def with_pull_back(part):
+            def forward(params):
+                made = self.reconstruct(self._with_held(params), *part)
+                return (made.audio, made.commitment, made.codebook), made
+
+            _, pull_back, made = jax.vjp(forward, params, has_aux=True)
+            return made, lambda gradient: pull_back((gradient, *weights))[0]
+
+        def of_part(part_and_gradient):
+            part, gradient = part_and_gradient
+            _, pull_back = with_pull_back(part)
+            return pull_back(gradient)
+
+        if self._num_parts == 1:
+            return with_pull_back((samples, levels))
+        parts = split((samples, levels), self._num_parts)
+        made = self._reconstructed_in_parts(params, parts)
+        return made, lambda gradient: summed(of_part, (parts, split(gradient, self._num_parts)))
+
+    def _reconstructed_in_parts(self, params: dict[str, Any], parts: Any) -> Reconstruction:
+        """parts: of samples and levels, as `split` gives them -> as of the whole batch"""
+        made = mapped(lambda part: self.reconstruct(params, *part), parts)
+        return Reconstruction(
+            joined(made.audio),
+            jnp.mean(made.commitment),
+            jnp.mean(made.codebook),
+            joined(made.latents),
+        )
+
     def with_first_codebooks(self, state: TrainState, samples: jax.Array) -> TrainState:
         """EnCodec's codebooks, by k-means of a batch; DAC's begin anywhere."""
         if not self._learns_codebooks:
             return state
-        made = self.reconstruct(state.model, samples, self._all_levels(len(samples)))
+        made = self._reconstructed_in_parts(
+            state.model, split((samples, self._all_levels(len(samples))), self._num_parts)
+        )
         key = jax.random.key(self.recipe.run.seed)
         quantizer = initialise_codebooks(state.model["quantizer"], made.latents, key)
         model = {**state.model, "quantizer": quantizer}
@@ -247,12 +285,12 @@ class Training:
         recipe = self.recipe.optimizer
         trained = _adam(recipe, recipe.generator_clip)
         parts: dict[Hashable, Any] = {"trained": trained, "held": optax.set_to_zero()}
-        return self._accumulating(optax.multi_transform(parts, self._labels))
+        return optax.multi_transform(parts, self._labels)
 
     @cached_property
     def discriminator_optimizer(self) -> Any:
         recipe = self.recipe.optimizer
-        return self._accumulating(_adam(recipe, recipe.discriminator_clip))
+        return _adam(recipe, recipe.discriminator_clip)
 
     @cached_property
     def _discriminator_config(self) -> Any:
@@ -288,13 +326,14 @@ class Training:
     ) -> tuple[TrainState, jax.Array]:
         """-> the state with discriminators that know these, and their loss before."""
         loss_of, _, _ = OBJECTIVES[self.recipe.discriminator.objective]
-        both = lax.stop_gradient(jnp.concatenate(audios))
 
-        def loss(params):
-            real, fake = _halves(self._judged(params, both))
-            return loss_of(fake, real)
+        def loss(params, part):
+            real, fake = _halves(self._judged(params, jnp.concatenate(part)))
+            return loss_of(fake, real) / self._num_parts
 
-        value, gradients = jax.value_and_grad(loss)(state.discriminator)
+        value, gradients = summed(
+            partial(jax.value_and_grad(loss), state.discriminator), split(audios, self._num_parts)
+        )
         params, optimizer = _updated(
             self.discriminator_optimizer,
             gradients,
@@ -307,31 +346,47 @@ class Training:
         self, state: TrainState, audios: Audios
     ) -> tuple[jax.Array, dict[str, jax.Array], BalancerState | None]:
         """What of the losses reaches the audio, float32 [B, C, T]; the losses; the balancer."""
-        functions = self._loss_functions(state.discriminator, audios.real)
-        judged = partial(self._judged, state.discriminator)
+        of_part = self._gradients_by_loss if self.recipe.balanced else self._gradient_of_sum
+        gradients, losses = mapped(
+            partial(of_part, state.discriminator), split(audios, self._num_parts)
+        )
+        # Losses are means over a batch, of which a part is a share.
+        gradients = jax.tree.map(lambda one: one / self._num_parts, joined(gradients))
+        losses = jax.tree.map(jnp.mean, losses)
         if not self.recipe.balanced:
-
-            def total(audio):
-                # Feature maps once, so that the discriminators' gradient is computed once.
-                maps = judged(audio) if self.recipe.is_adversarial else []
-                losses = {name: loss(audio, maps) for name, loss in functions.items()}
-                return sum(self.audio_losses[name] * losses[name] for name in losses), losses
-
-            gradient, losses = jax.grad(total, has_aux=True)(audios.fake)
-            return gradient, losses, None
-
-        # One by one: XLA computes once what they share, and nothing for losses that are not asked.
-        def alone(audio, loss):
-            return loss(audio, judged(audio) if self.recipe.is_adversarial else [])
-
-        pairs = {
-            name: jax.value_and_grad(alone)(audios.fake, loss) for name, loss in functions.items()
-        }
-        losses = {name: value for name, (value, _) in pairs.items()}
-        gradients = {name: gradient for name, (_, gradient) in pairs.items()}
+            return gradients, losses, None
         assert state.balancer is not None
         balanced = balance(gradients, self.audio_losses, state.balancer)
         return balanced.gradient, losses, balanced.state
+
+    def _gradient_of_sum(self, discriminator: Any, audios: Audios) -> tuple[jax.Array, dict]:
+        """Of the weighted losses; and the losses."""
+        functions = self._loss_functions(discriminator, audios.real)
+
+        def total(audio):
+            # Feature maps once, so that the discriminators' gradient is computed once.
+            maps = self._maps(discriminator, audio)
+            losses = {name: loss(audio, maps) for name, loss in functions.items()}
+            return sum(self.audio_losses[name] * losses[name] for name in losses), losses
+
+        return jax.grad(total, has_aux=True)(audios.fake)
+
+    def _gradients_by_loss(self, discriminator: Any, audios: Audios) -> tuple[dict, dict]:
+        """Of every loss alone: XLA computes once what they share. And the losses."""
+
+        def alone(audio, loss):
+            return loss(audio, self._maps(discriminator, audio))
+
+        pairs = {
+            name: jax.value_and_grad(alone)(audios.fake, loss)
+            for name, loss in self._loss_functions(discriminator, audios.real).items()
+        }
+        losses = {name: value for name, (value, _) in pairs.items()}
+        return {name: gradient for name, (_, gradient) in pairs.items()}, losses
+
+    def _maps(self, discriminator: Any, samples: jax.Array) -> list[list[jax.Array]]:
+        """Feature maps, none where no loss asks for them."""
+        return self._judged(discriminator, samples) if self.recipe.is_adversarial else []
 
     def _loss_functions(
         self, discriminator: Any, real: jax.Array
@@ -372,6 +427,10 @@ class Training:
         return jnp.full(batch, self._num_codebooks)
 
     @property
+    def _num_parts(self) -> int:
+        return self.recipe.run.accumulate
+
+    @property
     def _learns_codebooks(self) -> bool:
         """Whether moving averages teach the codebooks, instead of gradients."""
         return self.config.model_type == "encodec"
@@ -402,10 +461,6 @@ class Training:
                 for path, leaf in leaves.items()
             }
         )
-
-    def _accumulating(self, optimizer: Any) -> Any:
-        every = self.recipe.run.accumulate
-        return optimizer if every == 1 else optax.MultiSteps(optimizer, every)
 
 
 def _adam(recipe: OptimizerRecipe, clip: float) -> Any:

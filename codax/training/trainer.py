@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from transformers.utils import logging
@@ -98,7 +98,7 @@ class Trainer:
         self.config = recipe.model.config()
         self.training = Training(recipe, self.config)
         self._initial = InitialWeights.of(from_pretrained, discriminator)
-        self._mesh = _mesh(devices, recipe.excerpts.batch_size)
+        self._mesh = _mesh(devices, recipe)
         if holds_checkpoints(self.output / CHECKPOINTS):
             _require_same(self.output / RECIPE, self._asked)
             self._discriminator = None
@@ -134,12 +134,11 @@ class Trainer:
                 self._note_recipe()
             with RunLog(self.output / LOGS, progress.step, self.is_first) as log:
                 run = _Run(self, state, checkpoints, log, progress)
-                for _ in range(progress.step, progress.steps):
-                    run.step()
+                while progress.step < progress.steps and progress.stopped_by is None:
+                    run.step(received)
                     tell(progress)
-                    progress.stopped_by = _agreed(received)
-                    if progress.stopped_by is not None:
-                        break
+                    if received and jax.process_count() == 1:
+                        progress.stopped_by = received[0]
                 run.finish()
         if progress.stopped_by is None:
             self.export(run.state, MODEL)
@@ -279,15 +278,22 @@ class _Run:
         self.state = state
         self._trainer, self._recipe = trainer, trainer.recipe.run
         self._checkpoints, self._log, self._progress = checkpoints, log, progress
-        self._step = trainer._compiled(trainer.training.step)
+        self._step = trainer._compiled(_with_agreement(trainer.training.step))
         self._validate = jax.jit(trainer.training.validate, out_shardings=trainer._replicated)
-        self._under_way: tuple[int, dict] | None = None
+        self._under_way: tuple[int, dict, jax.Array] | None = None
         self._batch = trainer._placed(next(trainer._batches))
         self._position = trainer._batches.get_state()
 
-    def step(self) -> None:
-        """One step; the losses of the one before are looked at while it is computed."""
-        self.state, losses = self._step(self.state, self._batch)
+    def step(self, received: Sequence[int]) -> None:
+        """One step; the losses of the one before are looked at while it is computed.
+
+        received: signals of this process, which the others hear of by this step
+        """
+        number = received[0] if received else 0
+        numbers = np.full(len(self._trainer._mesh.local_devices), number, np.int32)
+        self.state, losses, agreed = self._step(
+            self.state, self._batch, self._trainer._placed(numbers)
+        )
         position = self._position
         self._progress.step += 1
         step = self._progress.step
@@ -295,7 +301,7 @@ class _Run:
             self._batch = self._trainer._placed(next(self._trainer._batches))
             self._position = self._trainer._batches.get_state()
         self._look_at_losses()
-        self._under_way = step, losses
+        self._under_way = step, losses, agreed
         self._saved_position = position
         every = self._recipe.validate_every
         if _is_due(step, every) or (every and step == self._progress.steps):
@@ -319,7 +325,7 @@ class _Run:
         """Wait for the losses that are under way, refuse bad ones, and write them down."""
         if self._under_way is None:
             return
-        (step, losses), self._under_way = self._under_way, None
+        (step, losses, agreed), self._under_way = self._under_way, None
         values = {name: float(value) for name, value in jax.device_get(losses).items()}
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
@@ -330,6 +336,8 @@ class _Run:
                 "optimizer.learning_rate or optimizer.generator_clip may help"
             )
         self._progress.losses = values
+        if jax.process_count() > 1 and int(agreed):
+            self._progress.stopped_by = int(agreed)
         if step % self._recipe.log_every == 0 or step == self._progress.steps:
             self._log.write(step, "train", values)
 
@@ -386,19 +394,26 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(finite) / len(finite) if finite else math.nan
 
 
-def _agreed(received: list[int]) -> int | None:
-    """The signal after which all processes stop, which of them it may have reached; or None."""
-    number = received[0] if received else 0
-    if jax.process_count() > 1:
-        number = int(np.max(process_allgather(np.int32(number))))
-    return number or None
+def _with_agreement(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step in which all processes learn of a signal that reached one of them.
+
+    It takes signals int32 [devices] too, 0 for none, and gives the largest. So all stop after the
+    same step, the one in which they see it, without another exchange between them.
+    """
+
+    def agreeing(state, samples, signals):
+        return *step(state, samples), jnp.max(signals)
+
+    return agreeing
 
 
-def _mesh(devices: Sequence[Any] | None, batch_size: int) -> Mesh:
+def _mesh(devices: Sequence[Any] | None, recipe: Recipe) -> Mesh:
     devices = jax.devices() if devices is None else devices
-    if batch_size % len(devices):
+    parts = recipe.run.accumulate
+    if recipe.excerpts.batch_size // parts % len(devices):
         raise CodaxError(
-            f"excerpts.batch_size={batch_size} must be a multiple of the {len(devices)} devices"
+            f"excerpts.batch_size={recipe.excerpts.batch_size} must be a multiple of the "
+            f"{len(devices)} devices" + (f" times run.accumulate={parts}" if parts > 1 else "")
         )
     return Mesh(np.array(devices), ("batch",))
 

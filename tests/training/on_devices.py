@@ -11,13 +11,12 @@ from pathlib import Path
 
 import jax
 
-from .runs import tiny_trainer
+from .runs import tiny_trainer, told_lines
 
 
 def losses(kind, folder, steps, devices):
     tiny_trainer(kind, folder, f"run.steps={steps}", devices=devices).run()
-    lines = (folder / "run" / "logs" / "losses.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    return told_lines(folder)
 
 
 if __name__ == "__main__":

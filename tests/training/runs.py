@@ -1,10 +1,13 @@
 """Tiny training runs, which tests make in this process and in others.
 
-    python -m tests.training.runs KIND FOLDER STEPS
+    python -m tests.training.runs KIND FOLDER STEPS KILLED_AFTER
 
-trains in FOLDER, which has the audio that `write_audio` makes.
+trains in FOLDER on the audio that `write_audio` makes, and gets a SIGKILL after that step.
 """
 
+import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -64,6 +67,29 @@ def tiny_trainer(kind, folder, *settings, **options):
     return Trainer(tiny_recipe(kind, *settings), domains, folder / "run", **options)
 
 
+def with_devices(count):
+    """The environment of a process with so many simulated devices.
+
+    Steps run there a few times: optimising them takes minutes, and saves seconds.
+    """
+    return {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+
+
+def told_lines(folder):
+    """What the run in `folder / "run"` told of its steps: the lines of its log, parsed."""
+    lines = (folder / "run" / "logs" / "losses.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
 if __name__ == "__main__":
-    kind, given, steps = sys.argv[1:]
-    tiny_trainer(kind, Path(given), f"run.steps={steps}").run()
+    kind, given, steps, last = sys.argv[1:]
+
+    def kill(progress):
+        if progress.step == int(last):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    tiny_trainer(kind, Path(given), f"run.steps={steps}").run(kill)

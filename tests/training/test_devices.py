@@ -1,11 +1,12 @@
 """Several devices: simulated ones, which have to be asked for before JAX starts."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
+
+from .runs import with_devices
 
 STEPS = 4
 DEVICES = 4
@@ -18,10 +19,7 @@ RELATIVE = 2e-3
 @pytest.mark.parametrize("kind", ["dac", "encodec"])
 def test_four_devices_train_as_one_on_the_same_batches(kind, tmp_path):
     command = [sys.executable, "-m", "tests.training.on_devices", kind, str(tmp_path), str(STEPS)]
-    flags = f"--xla_force_host_platform_device_count={DEVICES}"
-    finished = subprocess.run(
-        command, env={**os.environ, "XLA_FLAGS": flags}, capture_output=True, text=True
-    )
+    finished = subprocess.run(command, env=with_devices(DEVICES), capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr[-2000:]
     one, several = map(json.loads, finished.stdout.splitlines())
     assert (one["devices"], several["devices"]) == (1, DEVICES)

@@ -14,7 +14,7 @@ from codax.training.discriminator_files import load_discriminator, save_discrimi
 from codax.training.steps import Training
 from codax.training.weight_norm import merge_kernels, split_kernels
 
-from .runs import RATE, tiny_recipe, tiny_trainer, write_audio
+from .runs import tiny_recipe, tiny_trainer, write_audio
 from .torch_discriminators import descript_pair, encodec_pair
 
 FIELDS = {
@@ -131,18 +131,12 @@ def test_a_run_goes_on_with_the_discriminator_of_another(kind, tmp_path):
 
 
 def test_models_of_another_rate_or_network_are_refused_before_data_is_opened(tmp_path):
-    architecture = {
-        "encoder_hidden_size": 4,
-        "downsampling_ratios": [2, 5],
-        "decoder_hidden_size": 16,
-        "codebook_size": 16,
-        "codebook_dim": 4,
-    }
+    recipe = tiny_recipe("dac")
     for name, fields, told in (
-        ("rate", {"n_codebooks": 2, "sampling_rate": 16000}, "a model of 16000 Hz, but the recipe"),
-        ("network", {"n_codebooks": 3, "sampling_rate": RATE}, "another network than the recipe's"),
+        ("rate", {"sampling_rate": 16000}, "a model of 16000 Hz, but the recipe"),
+        ("network", {"n_codebooks": 3}, "another network than the recipe's"),
     ):
-        config = DacConfig(**architecture, **fields)
+        config = DacConfig(**{**recipe.model.fields, **fields})
         FlaxDacModel(config).save_pretrained(tmp_path / name)
         with pytest.raises(CodaxError, match=f"{name}: is {told}"):
             Trainer(

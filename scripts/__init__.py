@@ -1,0 +1,1 @@
+"""Scripts, none of which the package needs."""
