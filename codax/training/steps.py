@@ -202,7 +202,8 @@ class Training:
     ) -> tuple[Reconstruction, Callable[[jax.Array], dict[str, Any]]]:
         """What the model makes, and what turns the audio's gradient into that of the parameters.
 
-        The model runs once; in parts once more for each, as no part is kept until then.
+        A batch in one part runs through the model once. Of several parts, what gradients need is
+        not kept: each runs once more when they are asked for.
         """
         weights = [
             jnp.float32(self.recipe.losses.get(name, 0) / self._num_parts)

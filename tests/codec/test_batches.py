@@ -3,7 +3,6 @@
 import dataclasses
 import weakref
 
-import jax
 import numpy as np
 import pytest
 
@@ -34,12 +33,7 @@ TOLERANCE = 2e-5
 
 @pytest.fixture(scope="module", params=MODELS)
 def codec(request):
-    """Programs run for next to no time here. To optimise them takes half the time that EnCodec's
-    need to compile (its LSTM's), while DAC's compile faster so.
-    """
-    jax.config.update("jax_disable_most_optimizations", request.param != "dac")
-    yield AudioCodec(MODELS[request.param]())
-    jax.config.update("jax_disable_most_optimizations", False)
+    return AudioCodec(MODELS[request.param]())
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,10 @@ def test_settings_come_last():
         (["run.steps=many"], "run.steps='many' must be a whole number"),
         (["run.steps=0"], "run.steps=0 must be a number from 1"),
         (["run.dtype=float16"], "run.dtype: 'float16' is not allowed, but float32, bfloat16"),
+        (
+            ["excerpts.batch_size=6", "run.accumulate=4"],
+            "excerpts.batch_size=6 must be a multiple of run.accumulate=4",
+        ),
         (["losses.mell=1"], "losses: 'mell' is not allowed, but waveform"),
         (["losses.mel=-1"], "losses.mel=-1"),
         (["optimizer=3"], "optimizer=3 must be a table"),

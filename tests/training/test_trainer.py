@@ -19,7 +19,7 @@ from codax.training.steps import Training, TrainState
 from codax.training.trainer import Trainer
 from codax.training.weight_norm import merge_kernels
 
-from .runs import RATE, tiny_recipe, tiny_trainer, write_audio
+from .runs import RATE, tiny_recipe, tiny_trainer, told_lines, write_audio
 
 STEPS = 6
 KINDS = ("dac", "encodec")
@@ -91,8 +91,7 @@ def test_the_discriminators_are_left_for_other_runs(unbroken, kind):
 
 
 def test_the_best_is_what_validation_found_best(unbroken):
-    measured = [json.loads(line) for line in lines_of(unbroken)]
-    told = [line for line in measured if line["kind"] == "validation"]
+    told = [line for line in told_lines(unbroken) if line["kind"] == "validation"]
     assert [line["step"] for line in told] == [3, 6]
     assert set(told[0]) >= {"mel", "stft", "waveform", "si_sdr"}
     last, best = (unbroken / "run" / name / "model.safetensors" for name in ("model", "best"))
@@ -135,7 +134,7 @@ def killed_run(kind, folder, after):
     """Begin a run in a process of its own, which is killed after so many steps."""
     numbers = str(STEPS), str(after)
     command = [sys.executable, "-m", "tests.training.runs", kind, str(folder), *numbers]
-    return subprocess.run(command, stderr=subprocess.DEVNULL).returncode
+    return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=500).returncode
 
 
 @in_ci_of_encodec
@@ -189,6 +188,11 @@ def test_what_does_not_fit_is_refused_before_any_step(tmp_path):
         tiny_trainer("dac", tmp_path / "short", "excerpts.duration_s=0.1")
     with pytest.raises(CodaxError, match="shorter"):
         tiny_trainer("dac", tmp_path / "long", "excerpts.duration_s=60.0")
+    four = 4 * jax.devices()
+    with pytest.raises(CodaxError, match="=6 must be a multiple of the 4 devices$"):
+        tiny_trainer("dac", tmp_path / "six", "excerpts.batch_size=6", devices=four)
+    with pytest.raises(CodaxError, match="=4 must be a multiple of the 4 devices times run.accum"):
+        tiny_trainer("dac", tmp_path / "parts", "run.accumulate=2", devices=four)
     (tmp_path / "empty").mkdir()
     with pytest.raises(CodaxError, match="empty"):
         Trainer(tiny_recipe("dac"), {"all": [tmp_path / "empty"]}, tmp_path / "out")
