@@ -189,9 +189,9 @@ def test_what_does_not_fit_is_refused_before_any_step(tmp_path):
     with pytest.raises(CodaxError, match="shorter"):
         tiny_trainer("dac", tmp_path / "long", "excerpts.duration_s=60.0")
     four = 4 * jax.devices()
-    with pytest.raises(CodaxError, match="=6 must be a multiple of the 4 devices$"):
+    with pytest.raises(CodaxError, match=r"=6 must be a multiple of the 4 devices$"):
         tiny_trainer("dac", tmp_path / "six", "excerpts.batch_size=6", devices=four)
-    with pytest.raises(CodaxError, match="=4 must be a multiple of the 4 devices times run.accum"):
+    with pytest.raises(CodaxError, match=r"=4 must be a multiple of the 4 devices times run"):
         tiny_trainer("dac", tmp_path / "parts", "run.accumulate=2", devices=four)
     (tmp_path / "empty").mkdir()
     with pytest.raises(CodaxError, match="empty"):
