@@ -38,8 +38,8 @@ FEWEST_POSITIONS = 512
 def has_fewer_products(hidden: jax.Array, kernel: jax.Array, stride: int) -> bool:
     """Whether `filtered` is the faster way on a CPU: for float32, seven taps and many channels.
 
-    Measured on 2 cores, [1, 5512, 384] and [1, 22050, 192]: 32 to 41 instead of 58 ms, 42 to 46
-    instead of 59 ms; with 128 channels 24 instead of 27 ms, with 96 nothing is gained.
+    DAC 44.1 kHz on 2 cores: 1 s is encoded in 0.33 instead of 0.43 s and decoded in 0.62 instead of
+    0.80 s, 10 s in 2.99 instead of 3.55 and 6.09 instead of 7.31 s.
     """
     return (
         stride == 1
