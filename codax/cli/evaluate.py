@@ -42,6 +42,7 @@ def add_to(commands) -> None:
     parser.add_argument(
         "--visqol", choices=("audio", "speech"), help="score by ViSQOL too, in this mode"
     )
+    parser.add_argument("--stoi", action="store_true", help="score speech by STOI too")
     parser.add_argument(
         "--excerpt", type=float, metavar="S", help="seconds of each clip, from its beginning"
     )
@@ -65,10 +66,10 @@ def add_to(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from codax.evaluation.report import require_matplotlib
+    from codax.evaluation.pictures import require_matplotlib
 
     if options.plots is not None:
-        require_matplotlib()
+        require_matplotlib("eval")
     report = _evaluated(options)
     for name, reason in report.skipped:
         print(f"codax: {name}: {reason}", file=sys.stderr)
@@ -93,6 +94,7 @@ def _evaluated(options: argparse.Namespace) -> Any:
             n_quantizers=options.n_quantizers,
             bandwidths=options.bandwidth,
             visqol=options.visqol,
+            stoi=options.stoi,
             opus_kbps=options.opus,
             loudness_db=None if options.no_loudness else TRAINED,
             excerpt_s=options.excerpt,

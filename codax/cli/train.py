@@ -158,6 +158,7 @@ def _repository(options: argparse.Namespace) -> Callable[..., Path] | None:
     if options.repo_id is None:
         return None
     from codax import hub_cards
+    from codax.evaluation.pictures import require_matplotlib
 
     folder = options.output / HUB
     base = options.from_pretrained
@@ -167,7 +168,7 @@ def _repository(options: argparse.Namespace) -> Callable[..., Path] | None:
         base = hub_cards.released_origin(preset).base_model
     origin = hub_cards.Origin(options.license.lower(), base_model=base)
     hub_cards.require_repo_id(options.repo_id)
-    hub_cards.require_matplotlib()
+    require_matplotlib("train")
 
     def write(recipe: Any, progress: Any) -> Path:
         best = options.output / "best"

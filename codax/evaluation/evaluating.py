@@ -24,6 +24,7 @@ from codax.evaluation.distances import (
     waveform_l1,
 )
 from codax.evaluation.report import Report, Step
+from codax.evaluation.stoi import Stoi
 from codax.evaluation.visqol import Visqol
 from codax.formats import EncodedAudio
 
@@ -42,6 +43,7 @@ def evaluate(
     bandwidths: Sequence[float] | None = None,
     metrics: Sequence[str] = METRICS,
     visqol: str | None = None,
+    stoi: bool = False,
     opus_kbps: Sequence[float] = (),
     loudness_db: float | str | None = TRAINED,
     excerpt_s: float | None = None,
@@ -56,7 +58,7 @@ def evaluate(
     clips: a folder, a file, or an iterable of paths or `Audio`
     n_quantizers: numbers of codebooks; by default 1, 2, 4 and so on, and all of them
     bandwidths: kbps instead, for EnCodec, which by default has all of its own
-    metrics: of `METRICS`; visqol: "audio" or "speech", to have ViSQOL too
+    metrics: of `METRICS`; visqol: "audio" or "speech", to have ViSQOL too; stoi: STOI, of speech
     opus_kbps: bitrates of Opus, over all channels, to compare with
     loudness_db: as `AudioCodec.encode` takes it
     excerpt_s: seconds of each clip that are used, from its beginning
@@ -72,7 +74,7 @@ def evaluate(
     if most_skipped < 0:
         raise ValueError(f"most_skipped={most_skipped} must be 0 or more")
     levels = _levels(codec, n_quantizers, bandwidths)
-    measure = _Measure(codec.sampling_rate, metrics, visqol)
+    measure = _Measure(codec.sampling_rate, metrics, visqol, stoi)
     for kbps in opus_kbps:
         check_kbps(kbps, codec.config.audio_channels)
     run = _Run(codec, levels, measure, opus_kbps, most_skipped, progress)
@@ -112,12 +114,17 @@ def _levels(
 class _Measure:
     """All metrics of a clip."""
 
-    def __init__(self, sampling_rate: int, metrics: Sequence[str], visqol: str | None):
+    def __init__(self, sampling_rate: int, metrics: Sequence[str], visqol: str | None, stoi: bool):
         if unknown := [name for name in metrics if name not in METRICS]:
             raise ValueError(f"metrics must be of {', '.join(METRICS)}; got {', '.join(unknown)}")
         self.rate = sampling_rate
         self.names = tuple(name for name in METRICS if name in metrics)
-        self.visqol = None if visqol is None else Visqol(visqol)
+        self.visqol_mode = visqol
+        self.scorers: dict[str, Visqol | Stoi] = {}
+        if visqol is not None:
+            self.scorers["visqol"] = Visqol(visqol)
+        if stoi:
+            self.scorers["stoi"] = Stoi()
 
     def __call__(self, estimate: np.ndarray, reference: np.ndarray) -> dict[str, float]:
         """Measure float32 [C, T] -> values by name; NaN where there is none."""
@@ -127,11 +134,11 @@ class _Measure:
         measured = {name: float(value) for name, value in values.items()}
         if not np.ptp(reference):  # the ratio of nothing to noise
             measured |= dict.fromkeys(RATIOS & measured.keys(), math.nan)
-        if self.visqol is not None:
+        for name, scorer in self.scorers.items():
             try:
-                measured["visqol"] = self.visqol.score(estimate, reference, self.rate)
+                measured[name] = scorer.score(estimate, reference, self.rate)
             except CodaxError:
-                measured["visqol"] = math.nan
+                measured[name] = math.nan
         return measured
 
 
@@ -202,7 +209,7 @@ class _Run:
             clips=totals.clips,
             seconds=totals.seconds,
             steps=(*map(self._step, self.levels), *map(self._opus_step, self.opus)),
-            visqol=self.measure.visqol.mode if self.measure.visqol else None,
+            visqol=self.measure.visqol_mode,
             opus=opus_encoder() if self.opus else None,
             skipped=tuple(self.skipped),
         )

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codax.errors import CodaxError
 from codax.evaluation.codebooks import CodebookUse
+from codax.evaluation.pictures import require_matplotlib
 
 LABELS = {
     "mel": "mel",
@@ -16,10 +16,11 @@ LABELS = {
     "si_sdr": "SI-SDR (dB)",
     "si_snr": "SI-SNR (dB)",
     "visqol": "ViSQOL",
+    "stoi": "STOI",
 }
 """Of the metrics, in the order of the table's columns."""
 
-_DIGITS = {"waveform": 4}
+_DIGITS = {"waveform": 4, "stoi": 3}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Report:
 
         Raises `CodaxError` where matplotlib is missing.
         """
-        figure_class = require_matplotlib()
+        figure_class = require_matplotlib("eval")
         Path(folder).mkdir(parents=True, exist_ok=True)
         names = [name for name in LABELS if name in self.steps[0].metrics]
         return [self._plot(figure_class, name, Path(folder, f"{name}.png")) for name in names]
@@ -121,17 +122,6 @@ class Report:
         axes.legend()
         figure.savefig(path)
         return path
-
-
-def require_matplotlib() -> Any:
-    """matplotlib's class `Figure`; `CodaxError` where it is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise CodaxError(
-            f'the plots need matplotlib: pip install "codax[eval]" ({error})'
-        ) from error
-    return Figure
 
 
 def _cells(step: Step, names: list[str]) -> list[str]:

@@ -12,7 +12,6 @@ from .publishing import (
 )
 from .remote_code import remote_code
 from .results import read_results
-from .spectrograms import require_matplotlib
 
 __all__ = [
     "CLIP_S",
@@ -28,7 +27,6 @@ __all__ = [
     "released_origin",
     "remote_code",
     "require_access",
-    "require_matplotlib",
     "require_no_files",
     "require_preset",
     "require_repo_id",

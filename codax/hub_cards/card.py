@@ -258,7 +258,7 @@ def _quality(content: CardContent) -> str:
         header = ("| data | setting | metric | value |", "|---|---|---|---|")
         parts.append("\n".join((*header, *lines)))
     if content.picture:
-        parts.append(f"![Spectrograms of a clip, original and decoded]({PICTURE})")
+        parts.append(f"![Waveforms and spectrograms of a clip, original and decoded]({PICTURE})")
     return "\n\n".join(("## Quality", *parts)) if parts else ""
 
 

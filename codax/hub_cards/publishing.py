@@ -17,6 +17,7 @@ from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, logging
 from codax.conversion import RELEASED, Agreement, verify_against_torch
 from codax.conversion.checkpoints import originals_folder
 from codax.errors import CodaxError, one_line
+from codax.evaluation.pictures import draw_comparison, require_matplotlib
 from codax.feature_extraction import EXTRACTORS
 from codax.hub_saving import made_repository, tell_of_other_weights, write_auto_map
 
@@ -24,11 +25,13 @@ from .card import PICTURE, CardContent, model_card
 from .measuring import measure_speed, reconstruct, synthetic_clip
 from .origins import Origin, require_repo_id
 from .remote_code import ENTRIES, auto_map, remote_code
-from .spectrograms import draw_spectrograms, require_matplotlib
 
 logger = logging.get_logger(__name__)
 
 LICENSE = "LICENSE"
+
+EXTRA = "publish"
+"""Of codax, that brings what draws the picture."""
 
 
 def write_repository(
@@ -62,7 +65,7 @@ def write_repository(
     """
     require_repo_id(repo_id)
     if measure:
-        require_matplotlib()
+        require_matplotlib(EXTRA)
     with _whole_folder(Path(folder)) as unfinished:
         _write_model(unfinished, model)
         measured = _measured(unfinished, model, origin, clip) if measure else {}
@@ -175,7 +178,8 @@ def _measured(folder: Path, model: Any, origin: Origin, clip: Any) -> dict[str, 
     config = model.config
     if clip is None:
         clip = synthetic_clip(config.sampling_rate, config.audio_channels)
-    draw_spectrograms(folder / PICTURE, clip, reconstruct(model, clip), config.sampling_rate)
+    decoded = reconstruct(model, clip)
+    draw_comparison(folder / PICTURE, clip, decoded, config.sampling_rate, EXTRA)
     return {"speed": measure_speed(model), "agreement": _agreement(folder, model, origin)}
 
 

@@ -31,6 +31,15 @@ def test_table_json_and_plots_tell_the_same(codax, tiny_folder, folder):
     assert finished.err.splitlines()[0] == "codax: wrote plots/mel.png"
 
 
+def test_speech_is_scored_by_stoi_where_it_is_asked_for(codax, tiny_folder, folder):
+    pytest.importorskip("pystoi")
+    write_audio(folder / "long.wav", num_samples=16000)
+    finished = codax("evaluate", tiny_folder, folder, "--n-quantizers", 3, "--stoi", "--json")
+    (step,) = json.loads(finished.assert_succeeded().out)["steps"]
+    assert 0 < step["metrics"]["stoi"] < 1
+    assert step["left_out"]["stoi"] == 2
+
+
 def test_clips_that_cannot_be_measured_are_told_by_name(codax, tiny_folder, folder):
     write_audio(folder / "short.wav", num_samples=100)
     finished = codax("evaluate", tiny_folder, folder, *STEPS, "--json")

@@ -170,7 +170,7 @@ def test_audio_that_is_none_is_told_by_its_name(codax, tiny_folder):
 def test_without_matplotlib_nothing_is_written(codax, tiny_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     arguments = ("--repo-id", REPO_ID, *WHOSE, "--dry-run", "out")
-    codax("publish", tiny_folder, *arguments).assert_failed("pip install matplotlib")
+    codax("publish", tiny_folder, *arguments).assert_failed('pip install "codax[publish]"')
     assert files_below() == []
 
 

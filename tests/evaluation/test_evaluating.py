@@ -171,10 +171,12 @@ def test_evaluations_of_nothing_are_refused_by_name(dac, tmp_path):
 
 
 def test_clips_without_a_value_are_left_out_and_told(dac, clips):
-    report = evaluate(dac, clips, n_quantizers=[3], metrics=["waveform"], visqol="speech")
+    report = evaluate(
+        dac, clips, n_quantizers=[3], metrics=["waveform"], visqol="speech", stoi=True
+    )
     (step,) = report.steps
-    assert step.left_out == {"visqol": 2}  # which scores no clip under a second
-    assert step.metrics["visqol"] is None
+    assert step.left_out == {"visqol": 2, "stoi": 2}  # which score no clip under half a second
+    assert step.metrics["visqol"] is step.metrics["stoi"] is None
     assert step.metrics["waveform"] > 0
     assert "ViSQOL: without up to 2 clips that have no value." in report.to_markdown()
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from codax.hub_cards import CLIP_S, measure_speed, reconstruct, synthetic_clip
-from codax.hub_cards.spectrograms import draw_spectrograms
 
 from .conftest import ON_EACH_FAMILY
 
@@ -46,10 +45,3 @@ def test_speed_is_that_of_whole_clips_whatever_the_configuration_says(dac, monke
     assert (speed.clip_s, speed.dtype) == (CLIP_S, "float32")
     assert min(speed.encode_s, speed.decode_s) > 0
     assert "jax" in speed.machine
-
-
-@pytest.mark.parametrize("num_samples", [1, 7, 1000, 5000])
-def test_clips_of_any_length_are_drawn(tmp_path, num_samples):
-    clip = np.zeros((2, num_samples), np.float32)
-    draw_spectrograms(tmp_path / "picture.png", clip, clip, 8000)
-    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
