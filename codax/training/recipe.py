@@ -38,15 +38,20 @@ class ModelRecipe:
     """preset: of the configuration; fields: instead of the preset's
 
     train_encoder: False leaves encoder and quantizer as they are, for codes that stay the same
+    start: what fresh weights are, "reference" as the reference draws them, "fitted" scaled to the
+        first batch (`fitted_start`), which saves short runs of DAC a long beginning
     """
 
     preset: str
     fields: dict[str, Any] = field(default_factory=dict)
     train_encoder: bool = True
+    start: str = "reference"
 
     def config(self) -> Any:
-        """The configuration. Raises `ValueError` for a preset or a field that there is not."""
+        """The configuration. Raises `ValueError` for a preset, field or start that it has not."""
         config = preset_config(self.preset)
+        if self.start == "fitted" and config.model_type != "dac":
+            raise CodaxError(f"model.start='fitted' is for DAC, not for {config.model_type}")
         known = config.to_dict()
         unknown = [name for name in self.fields if name not in known]
         if unknown:
@@ -161,6 +166,7 @@ class Recipe:
         objectives = ("lsgan", "hinge", "saturating_hinge")
         _require_one_of("discriminator.objective", self.discriminator.objective, objectives)
         _require_one_of("quantizer.dropout_by", self.quantizer.dropout_by, ("item", "batch"))
+        _require_one_of("model.start", self.model.start, ("reference", "fitted"))
         _require_one_of("run.dtype", self.run.dtype, ("float32", "bfloat16"))
         _require_one_of("run.precision", self.run.precision, ("default", "high", "highest"))
         for name, weight in self.losses.items():

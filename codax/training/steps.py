@@ -33,6 +33,7 @@ from codax.training.discriminators import (
     MsStftDiscriminatorConfig,
 )
 from codax.training.ema_codebooks import initialise_codebooks, update_codebooks
+from codax.training.fitted_start import fit_to_batch
 from codax.training.mel_loss import multi_scale_spectrogram_loss
 from codax.training.parts import joined, mapped, split, summed
 from codax.training.recipe import OptimizerRecipe, Recipe
@@ -133,9 +134,7 @@ class Training:
         return jax.jit(self._initial_state)(model, discriminator)
 
     def _initial_state(self, model: Mapping[str, Any], discriminator: Any) -> TrainState:
-        # What is held stays as it is, to the last bit.
-        rules = training_weight_rules(self.config)
-        params = split_kernels(model, [rule for rule in rules if not self._is_held(rule.flax_path)])
+        params = self._split(model)
         if self.recipe.is_adversarial and discriminator is None:
             discriminator = self._fresh_discriminator()
         critic = self.discriminator_optimizer
@@ -148,6 +147,11 @@ class Training:
             average=params if self.recipe.run.average_decay else None,
             balancer=initial_balancer(self.audio_losses) if self.recipe.balanced else None,
         )
+
+    def _split(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        """Kernels as gain and direction; what is held stays as it is, to the last bit."""
+        rules = training_weight_rules(self.config)
+        return split_kernels(model, [rule for rule in rules if not self._is_held(rule.flax_path)])
 
     def require_fit(self, num_samples: int) -> None:
         """Raise `CodaxError` where discriminators do not fit each other, or excerpts so long."""
@@ -239,18 +243,28 @@ class Training:
             joined(made.latents),
         )
 
-    def with_first_codebooks(self, state: TrainState, samples: jax.Array) -> TrainState:
-        """EnCodec's codebooks, by k-means of a batch; DAC's begin anywhere."""
-        if not self._learns_codebooks:
+    def begun(self, state: TrainState, samples: jax.Array) -> TrainState:
+        """A state of fresh weights, with those that are to be found by a batch before any step.
+
+        EnCodec's codebooks, by k-means; DAC's weights where the recipe says `model.start="fitted"`.
+        """
+        if self._learns_codebooks:
+            model = self._with_codebooks(state.model, samples)
+        elif self.recipe.model.start == "fitted":
+            missing = -samples.shape[-1] % self.config.hop_length
+            padded = jnp.pad(samples, ((0, 0), (0, 0), (0, missing)))
+            model = self._split(fit_to_batch(self.module, merge_kernels(state.model), padded))
+        else:
             return state
-        made = self._reconstructed_in_parts(
-            state.model, split((samples, self._all_levels(len(samples))), self._num_parts)
-        )
-        key = jax.random.key(self.recipe.run.seed)
-        quantizer = initialise_codebooks(state.model["quantizer"], made.latents, key)
-        model = {**state.model, "quantizer": quantizer}
         average = None if state.average is None else jax.tree.map(jnp.copy, model)
         return state.replace(model=model, average=average)
+
+    def _with_codebooks(self, params: dict[str, Any], samples: jax.Array) -> dict[str, Any]:
+        levels = self._all_levels(len(samples))
+        made = self._reconstructed_in_parts(params, split((samples, levels), self._num_parts))
+        key = jax.random.key(self.recipe.run.seed)
+        quantizer = initialise_codebooks(params["quantizer"], made.latents, key)
+        return {**params, "quantizer": quantizer}
 
     def validate(self, params: dict[str, Any], samples: jax.Array) -> tuple[dict, jax.Array]:
         """Measures of the reconstruction by all codebooks, and the audio float32 [B, C, T].

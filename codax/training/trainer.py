@@ -237,9 +237,7 @@ class Trainer:
         state = jax.device_put(state, self._replicated)
         if self._initial.from_pretrained is None:
             begin = self._batches.get_state()
-            state = self._compiled(self.training.with_first_codebooks)(
-                state, self._placed(next(self._batches))
-            )
+            state = self._compiled(self.training.begun)(state, self._placed(next(self._batches)))
             self._batches.set_state(begin)
         return state
 

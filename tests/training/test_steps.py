@@ -20,7 +20,7 @@ def stepped(kind, samples, *settings):
     recipe = tiny_recipe(kind, "optimizer.learning_rate=0", *settings)
     training = Training(recipe, recipe.model.config())
     state = training.initial_state(MODELS[kind](training.config, seed=0).params)
-    state = jax.jit(training.with_first_codebooks)(state, samples)
+    state = jax.jit(training.begun)(state, samples)
     state, losses = jax.jit(training.step)(state, samples)
     optimizers = {
         "model": state.model_optimizer,
