@@ -15,6 +15,9 @@ SAMPLING_RATE = 16000
 LEVELS_DB = (-30.0, -16.0)
 """Between which the level of a clip is drawn (`active_level_db`)."""
 
+FLOORS_DB = (-72.0, -54.0)
+"""Between which the level of the noise is drawn that every clip has, as every recording does."""
+
 HIGHEST_PEAK = 0.89
 """A clip with a higher one is made quieter: 1 dB below full scale."""
 
@@ -68,6 +71,9 @@ def treated(
 ) -> tuple[np.ndarray, list[str]]:
     """Treat a clip by chance, in the order in which it happens to a recording, and set its level.
 
+    Then comes a floor of noise. Without one, pauses and empty bands are digital silence, which no
+    recording has and logarithms of spectra make much of.
+
     chances: a name in `TREATMENTS` -> how likely it is
     -> float64 [T], and the names of what was done
     """
@@ -76,7 +82,9 @@ def treated(
         if random.random() < chances.get(name, 0.0):
             samples = treatment(random, samples)
             done.append(name)
-    return at_level(samples, random.uniform(*LEVELS_DB)), done
+    samples = at_level(samples, random.uniform(*LEVELS_DB))
+    floor = coloured_noise(random, len(samples), random.uniform(0, 1))
+    return samples + 10 ** (random.uniform(*FLOORS_DB) / 20) * floor, done
 
 
 def in_room(random: np.random.Generator, samples: np.ndarray) -> np.ndarray:

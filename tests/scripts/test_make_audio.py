@@ -9,6 +9,7 @@ import soundfile
 
 from scripts.builtin import effects
 from scripts.builtin.acoustics import (
+    FLOORS_DB,
     HIGHEST_PEAK,
     SAMPLING_RATE,
     TREATMENTS,
@@ -147,8 +148,16 @@ def test_treatments_keep_the_length_and_never_clip(name):
     after, done = treated(random_of(1), samples, {name: 1.0})
     assert done == [name]
     assert after.shape == samples.shape
-    assert np.abs(after).max() <= HIGHEST_PEAK + 1e-12
+    assert np.abs(after).max() <= HIGHEST_PEAK + 0.02  # which is what the floor adds at most
     assert -40 < active_level_db(after) < -15.9
+
+
+def test_every_clip_has_a_floor_of_noise():
+    samples = np.concatenate([effects.bursts(random_of(0), 20_000), np.zeros(40_000)])
+    floors = [treated(random_of(seed), samples, {})[0][20_000:] for seed in range(20)]
+    levels = [20 * np.log10(floor.std()) for floor in floors]
+    assert FLOORS_DB[0] - 1 < min(levels) < max(levels) < FLOORS_DB[1] + 1
+    assert max(levels) - min(levels) > 10
 
 
 def test_pauses_do_not_count_in_the_level():
