@@ -14,7 +14,7 @@ def add_to(commands) -> None:
     parser = commands.add_parser(
         "evaluate", help="measure how good a model is at each of its bitrates"
     )
-    parser.add_argument("model", metavar="MODEL", help="preset name, Hub id or folder")
+    parser.add_argument("model", metavar="MODEL", help="builtin, preset name, Hub id or folder")
     parser.add_argument("audio", metavar="AUDIO", help="a folder of audio, or a file")
     steps = parser.add_mutually_exclusive_group()
     steps.add_argument(

@@ -18,7 +18,9 @@ ALWAYS = ("input_db",)  # told even where a file has none
 
 def add_to(commands) -> None:
     parser = commands.add_parser("info", help="describe a compressed file or a model")
-    parser.add_argument("subject", help="a compressed file, preset name, Hub id or model folder")
+    parser.add_argument(
+        "subject", help="a compressed file, builtin, preset name, Hub id or model folder"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 

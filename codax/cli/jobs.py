@@ -77,7 +77,7 @@ def add_model_option(
     parser.add_argument(
         "--model",
         default=default,
-        help=f"preset name, Hub id or folder of the model (default: {told or default})",
+        help=f"builtin, preset name, Hub id or folder of the model (default: {told or default})",
     )
 
 

@@ -6,11 +6,33 @@ import sys
 from collections.abc import Sequence
 
 from codax import __version__
-from codax.cli import convert, decode, download, encode, evaluate, info, publish, tokenize, train
+from codax.cli import (
+    convert,
+    decode,
+    demo,
+    download,
+    encode,
+    evaluate,
+    info,
+    publish,
+    tokenize,
+    train,
+)
 from codax.cli.jobs import FAILURES
 from codax.errors import one_line
 
-COMMANDS = (encode, decode, convert, download, info, publish, tokenize, train, evaluate)
+COMMANDS = (
+    demo,
+    encode,
+    decode,
+    info,
+    tokenize,
+    evaluate,
+    train,
+    download,
+    convert,
+    publish,
+)
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it

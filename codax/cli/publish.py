@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from codax import builtin
 from codax.cli.models import load_model
 from codax.errors import AudioError, CodaxError
 
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _origin(options: argparse.Namespace) -> Any:
     """Whose weights they are, by --preset, by the name of the model, or by --license."""
-    from codax.hub_cards import Origin, preset_of, released_origin
+    from codax.hub_cards import Origin, built_in_origin, preset_of, released_origin
 
     preset = options.preset or (None if os.path.isdir(options.model) else preset_of(options.model))
     told = (options.license, options.license_file, options.license_name, options.base_model)
@@ -82,6 +83,8 @@ def _origin(options: argparse.Namespace) -> Any:
                 " leave them out"
             )
         return released_origin(preset)
+    if options.license is None and options.model == builtin.NAME:
+        return built_in_origin()
     if options.license is None:
         raise CodaxError(
             f"{options.model}: whose weights these are is not known: give --preset, or --license "

@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub.utils import tqdm
 
+from codax import builtin
 from codax.cli.models import load_config, load_model
 from codax.errors import CodaxError, one_line
 
@@ -162,7 +163,7 @@ def _repository(options: argparse.Namespace) -> Callable[..., Path] | None:
 
     folder = options.output / HUB
     base = options.from_pretrained
-    if base is not None and os.path.isdir(base):
+    if base is not None and (os.path.isdir(base) or base == builtin.NAME):
         base = None
     elif base is not None and (preset := hub_cards.preset_of(base)):
         base = hub_cards.released_origin(preset).base_model

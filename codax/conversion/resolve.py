@@ -8,6 +8,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # pyright: ignore[reportPrivateImportUsage]
 from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME
 
+from codax import builtin
 from codax.configuration import preset_config
 from codax.errors import CheckpointError
 from codax.modeling import model_class_of
@@ -20,8 +21,9 @@ from .torch_files import INSTALL
 def resolve_model(name_or_path: str | os.PathLike) -> str:
     """A folder or Hub id that `from_pretrained` loads. Looks nothing up in the network.
 
-    name_or_path: a folder, the name of a released model (`RELEASED`), or a Hub id 'owner/name'. A
-        released model is its converted folder in codax's cache, if there is one, or its Hub twin.
+    name_or_path: a folder, the name of a released model (`RELEASED`), a Hub id 'owner/name', or
+        "builtin". A released model is its converted folder in codax's cache, if there is one, or
+        its Hub twin.
 
     Raises `CheckpointError` for anything else, and for a released model that has no Hub twin and is
     not in the cache.
@@ -29,13 +31,15 @@ def resolve_model(name_or_path: str | os.PathLike) -> str:
     name = str(name_or_path)
     if os.path.isdir(name):
         return name
+    if name == builtin.NAME:
+        return str(builtin.MODEL)
     if name in RELEASED:
         return _resolve_released(name)
     if _is_hub_id(name):
         return name
     raise CheckpointError(
-        f"{name!r} is neither a folder, nor a Hub id 'owner/name', nor one of the released models: "
-        f"{', '.join(RELEASED)}"
+        f"{name!r} is neither a folder, nor a Hub id 'owner/name', nor {builtin.NAME}, nor one of "
+        f"the released models: {', '.join(RELEASED)}"
     )
 
 

@@ -2,7 +2,14 @@
 
 from .card import CardContent, model_card
 from .measuring import CLIP_S, Speed, measure_speed, reconstruct, synthetic_clip
-from .origins import Origin, preset_of, released_origin, require_preset, require_repo_id
+from .origins import (
+    Origin,
+    built_in_origin,
+    preset_of,
+    released_origin,
+    require_preset,
+    require_repo_id,
+)
 from .publishing import (
     publish,
     require_access,
@@ -18,6 +25,7 @@ __all__ = [
     "CardContent",
     "Origin",
     "Speed",
+    "built_in_origin",
     "measure_speed",
     "model_card",
     "preset_of",

@@ -81,6 +81,7 @@ class CardContent:
     results: of an evaluation; they become the metadata's model-index as well
     picture: whether the file `PICTURE` lies beside the card
     notes: more paragraphs about the model, such as how it was trained, in Markdown
+    built_in: whether the model comes with codax, instead of lying at `repo_id`
     """
 
     repo_id: str
@@ -91,6 +92,7 @@ class CardContent:
     results: Sequence[EvalResult] = ()
     picture: bool = False
     notes: str = ""
+    built_in: bool = False
 
 
 def model_card(content: CardContent) -> ModelCard:
@@ -98,13 +100,13 @@ def model_card(content: CardContent) -> ModelCard:
     sections = (
         _introduction(content),
         content.notes.strip(),
-        _usage(content),
+        _usage_built_in(content) if content.built_in else _usage(content),
         _bitrates(content.config),
         _parity(content),
         _quality(content),
         _speed(content),
         _limits(content),
-        _license(content.origin),
+        _license(content),
         _citation(content),
     )
     body = "\n\n".join(section.strip() for section in sections if section)
@@ -192,6 +194,17 @@ def _usage(content: CardContent) -> str:
         _block(snippets.with_codax(repo_id)),
     )
     return "\n\n".join(parts)
+
+
+def _usage_built_in(content: CardContent) -> str:
+    name = content.repo_id.split("/")[-1]
+    return (
+        f"## Use\n\nIt comes with codax, where `{name}` is its name:\n\n"
+        f"{_block(snippets.with_codax(name))}\n\n"
+        f"On the command line: `codax encode song.flac --model {name}`. As a repository of your "
+        f"own, with the code that loads it without codax: `codax publish {name} --repo-id "
+        "OWNER/NAME`."
+    )
 
 
 def _block(code: str) -> str:
@@ -302,13 +315,16 @@ def _limits(content: CardContent) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _license(origin: Origin) -> str:
+def _license(content: CardContent) -> str:
+    origin = content.origin
     name = origin.license_name or origin.license
     text = f"The weights: {name}" + (
         ", in full in [LICENSE](LICENSE)." if origin.license_text else "."
     )
     if "-nc" in origin.license:
         text += " They are not for commercial use."
+    if content.built_in:
+        return f"## Licence\n\n{text}"
     return (
         f"## Licence\n\n{text} The Python files are codax {__version__}'s, under the MIT licence, "
         "which stands at the top of the file that holds the model."

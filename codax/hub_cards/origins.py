@@ -72,6 +72,11 @@ def released_origin(preset: str) -> Origin:
     )
 
 
+def built_in_origin() -> Origin:
+    """The origin of the model that comes with codax."""
+    return Origin(license="mit", license_text=license_text("MIT", OWN_HOLDER))
+
+
 def preset_of(name: str) -> str | None:
     """The released model that goes by this preset name or Hub id."""
     if name in RELEASED:

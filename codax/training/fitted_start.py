@@ -64,7 +64,7 @@ def _fit_convolutions(
 
     level: the deviation of what its last convolution gives; 1 of the others
     """
-    leaves = flatten_dict(params[name])
+    leaves: dict[tuple[str, ...], Any] = dict(flatten_dict(params[name]))
     last = "conv2"  # of the encoder and of the decoder
 
     def scaled(call, arguments, options, context):
@@ -77,7 +77,7 @@ def _fit_convolutions(
         return outputs * scale  # there is no bias yet
 
     with nn.intercept_methods(scaled):
-        outputs = module.apply(
+        outputs: Any = module.apply(
             {"params": params}, inputs, method=lambda self, inputs: getattr(self, name)(inputs)
         )
     return outputs, unflatten_dict(leaves)

@@ -174,6 +174,13 @@ def test_without_matplotlib_nothing_is_written(codax, tiny_folder, monkeypatch):
     assert files_below() == []
 
 
+def test_the_built_in_model_needs_no_licence_to_be_told(codax, tmp_path):
+    arguments = ("--repo-id", REPO_ID, "--no-measurements", "--dry-run", "out")
+    codax("publish", "builtin", *arguments).assert_succeeded("out")
+    assert "The codax authors" in (tmp_path / "out" / "LICENSE").read_text("utf-8")
+    assert f'repo = "{REPO_ID}"' in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
 def test_without_torch_agreement_is_not_told(codax, tiny_folder, monkeypatch, caplog):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Train the built-in model: train.sh AUDIO OUTPUT. A run that was broken off goes on.
+set -euo pipefail
+audio=$1 output=$2
+here=$(dirname "$0")
+
+# Huge pages take an eighth off a step on CPUs.
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+codax train --recipe "$here/recipe.toml" --output "$output" \
+    --data speech="$audio/train/speech" other="$audio/train/music" other="$audio/train/effects" \
+    --validation speech="$audio/held_out/speech" music="$audio/held_out/music" \
+    effects="$audio/held_out/effects"
