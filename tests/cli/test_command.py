@@ -14,15 +14,16 @@ NAMES = [command.__name__.rpartition(".")[2] for command in COMMANDS]
 
 def test_the_commands_are_these():
     assert NAMES == [
+        "demo",
         "encode",
         "decode",
-        "convert",
-        "download",
         "info",
-        "publish",
         "tokenize",
-        "train",
         "evaluate",
+        "train",
+        "download",
+        "convert",
+        "publish",
     ]
 
 
