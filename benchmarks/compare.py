@@ -57,7 +57,10 @@ def _compare(preset: str, checkpoint: tuple[str, str], seconds: float, options) 
         measured = {name: [] for name in workers}
         for worker in workers.values():
             worker.warm_up(direction, samples)
-        for _ in range(options.repeats):
+        begun = time.perf_counter()
+        for turn in range(options.repeats):
+            if turn and time.perf_counter() - begun > options.limit_s:
+                break
             for name, worker in workers.items():
                 time.sleep(SETTLE_S)
                 measured[name].append(worker.measure())
@@ -170,6 +173,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--preset", default="dac_44khz")
     parser.add_argument("--seconds", type=float, nargs="+", default=[1, 10, 60])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--limit-s",
+        type=float,
+        default=600.0,
+        help="seconds after which no repetition of a length and direction begins but the first",
+    )
     names = dict.fromkeys(name for family in SYSTEMS.values() for name in family)
     parser.add_argument("--systems", nargs="+", choices=names, help="default: all of the family")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
