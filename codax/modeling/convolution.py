@@ -12,13 +12,13 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .minimal_filtering import filtered, has_fewer_products
+from .minimal_filtering import Factors, filtered, has_fewer_products, tap_factors, taps_gradient
 
 DIMENSIONS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
 
@@ -39,27 +39,63 @@ def convolve(
     padding: Padding,
     dilations: Sizes,
     precision: lax.Precision,
+    factors: Factors | None = None,
 ) -> jax.Array:
     """[B, *S, C_in], kernel [*K, C_in, C_out] -> [B, *S', C_out], over one or two axes S.
 
-    padding: zeros before and after, along each axis. Of the same dtype all. It can be
-    differentiated backwards, not forwards.
+    padding: zeros before and after, along each axis. factors: `tap_factors` of the kernel, where
+    they are known. Of the same dtype all. It can be differentiated backwards, not forwards, by
+    hidden and kernel.
     """
-    return _convolve(hidden, kernel, strides, padding, dilations, precision)
+    return _convolve(hidden, kernel, factors, strides, padding, dilations, precision)
 
 
-def _convolved(hidden, kernel, strides, padding, dilations, precision):
+def _convolved(hidden, kernel, factors, strides, padding, dilations, precision):
     """XLA's own, but on CPUs in the way that takes the fewest products."""
 
-    def plain(hidden, kernel):
+    def plain(hidden, kernel, _):
         return _of_xla(hidden, kernel, strides, padding, dilations, precision)
 
-    def with_fewer_products(hidden, kernel):
-        return filtered(hidden, kernel, padding[0], dilations[0], precision)
+    def with_fewer_products(hidden, kernel, factors):
+        line = _as_line(hidden, kernel, strides, padding, dilations)
+        factors = tap_factors(line.kernel) if factors is None else factors
+        outputs = filtered(
+            line.hidden, factors, len(kernel), line.padding, line.dilation, precision
+        )
+        return outputs.reshape(len(hidden), -1, *hidden.shape[2:-1], kernel.shape[-1])
 
-    if len(strides) == 2 or not has_fewer_products(hidden, kernel, strides[0]):
-        return plain(hidden, kernel)
-    return lax.platform_dependent(hidden, kernel, cpu=with_fewer_products, default=plain)
+    if not _takes_fewer_products(hidden, kernel, strides, padding, dilations):
+        return plain(hidden, kernel, factors)
+    return lax.platform_dependent(hidden, kernel, factors, cpu=with_fewer_products, default=plain)
+
+
+class _Line(NamedTuple):
+    """A convolution along one axis: hidden [B, T, C_in], kernel [K, C_in, C_out], geometry."""
+
+    hidden: jax.Array
+    kernel: jax.Array
+    padding: tuple[int, int]
+    dilation: int
+
+
+def _takes_fewer_products(hidden, kernel, strides, padding, dilations) -> bool:
+    if len(strides) == 2 and (kernel.shape[1] > 1 or strides[1] > 1 or padding[1] != (0, 0)):
+        return False
+    line = _as_line(hidden, kernel, strides, padding, dilations)
+    return has_fewer_products(line.hidden, line.kernel, strides[0])
+
+
+def _as_line(hidden, kernel, strides, padding, dilations) -> _Line:
+    """A convolution along one axis, or along the first of two, as it is with (K, 1) taps.
+
+    Rows of W samples one after the other: what was next in its column is W samples away.
+    """
+    if len(strides) == 1:
+        return _Line(hidden, kernel, padding[0], dilations[0])
+    width = hidden.shape[2]
+    samples = hidden.reshape(len(hidden), -1, hidden.shape[-1])
+    before, after = padding[0]
+    return _Line(samples, kernel[:, 0], (before * width, after * width), dilations[0] * width)
 
 
 def _of_xla(hidden, kernel, strides, padding, dilations, precision):
@@ -74,8 +110,9 @@ def _of_xla(hidden, kernel, strides, padding, dilations, precision):
     )
 
 
-def _forwards(hidden, kernel, strides, padding, dilations, precision):
-    return _convolved(hidden, kernel, strides, padding, dilations, precision), (hidden, kernel)
+def _forwards(hidden, kernel, factors, strides, padding, dilations, precision):
+    outputs = _convolved(hidden, kernel, factors, strides, padding, dilations, precision)
+    return outputs, (hidden, kernel)
 
 
 def _backwards(strides, padding, dilations, precision, inputs, cotangent):
@@ -85,15 +122,16 @@ def _backwards(strides, padding, dilations, precision, inputs, cotangent):
         "dilations": dilations,
         "precision": precision,
     }
-    return lax.platform_dependent(
+    gradients = lax.platform_dependent(
         *inputs,
         cotangent,
         cpu=partial(_gradients, **options),
         default=partial(_gradients_of_xla, **options),
     )
+    return *gradients, None
 
 
-_convolve: Any = jax.custom_vjp(_convolved, nondiff_argnums=(2, 3, 4, 5))
+_convolve: Any = jax.custom_vjp(_convolved, nondiff_argnums=(3, 4, 5, 6))
 _convolve.defvjp(_forwards, _backwards)
 
 
@@ -110,9 +148,16 @@ def _gradients(hidden, kernel, cotangent, *, strides, padding, dilations, precis
     geometry = {"strides": strides, "dilations": dilations, "precision": precision}
     if any(s > 1 and d > 1 for s, d in zip(strides, dilations, strict=True)):  # no codec has it
         return _gradients_of_xla(hidden, kernel, cotangent, padding=padding, **geometry)
-    is_short = math.prod(cotangent.shape[:-1]) < FEWEST_POSITIONS
+    takes_fewer = _takes_fewer_products(hidden, kernel, strides, padding, dilations)
+    is_short = not takes_fewer and math.prod(cotangent.shape[:-1]) < FEWEST_POSITIONS
     is_strided = max(strides) > 1
-    if is_short or (is_strided and hidden.shape[-1] >= FEWEST_CHANNELS):
+    if takes_fewer:
+        line = _as_line(hidden, kernel, strides, padding, dilations)
+        outputs = cotangent.reshape(len(hidden), -1, cotangent.shape[-1])
+        of_kernel = taps_gradient(
+            line.hidden, outputs, line.kernel, line.padding, line.dilation, precision
+        ).reshape(kernel.shape)
+    elif is_short or (is_strided and hidden.shape[-1] >= FEWEST_CHANNELS):
         padded = jnp.pad(hidden, ((0, 0), *padding, (0, 0)))
         of_kernel = _kernel_gradient(padded, kernel, cotangent, **geometry)
     else:
@@ -195,7 +240,7 @@ def _input_gradient(kernel, cotangent, *, strides, dilations, precision):
     taps = taps.reshape(*frames, kernel.shape[-1], -1)
     reach = [(f - 1) * d for f, d in zip(frames, dilations, strict=True)]
     around = [(r, r) for r in reach]
-    samples = _convolved(cotangent, taps, (1,) * len(strides), around, dilations, precision)
+    samples = _convolved(cotangent, taps, None, (1,) * len(strides), around, dilations, precision)
     lengths = samples.shape[1:-1]
     samples = samples.reshape(samples.shape[0], *lengths, *strides, kernel.shape[-2])
     # [B, F, F', s, s', C] -> [B, F, s, F', s', C]

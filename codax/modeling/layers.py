@@ -24,6 +24,7 @@ from codax.configuration.conv_geometry import (
 from .activations import elu, snake
 from .conv_padding import needs_own_padding, pad_for, without_rest
 from .convolution import convolve
+from .kept_factors import TAP_FACTORS
 from .lstm import FlaxLstm
 
 
@@ -60,6 +61,7 @@ class FlaxConv(nn.Module):
             (padding,),
             (conv.dilation,),
             self.precision,
+            self.get_variable(TAP_FACTORS, "kernel"),
         )
         hidden = hidden + bias.astype(self.dtype)
         if not conv.time_group_norm:

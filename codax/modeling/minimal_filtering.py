@@ -4,15 +4,22 @@ Four neighbouring outputs of r taps take r + 3 products instead of 4 r. Inputs a
 into as many sums each, which are multiplied pairwise; sums of these products are the outputs (Toom
 and Cook's polynomials, transposed: Winograd 1980, "Arithmetic Complexity of Computations"; for
 networks, Lavin and Gray 2016, arXiv:1509.09308). With signals for inputs, matrices for taps and
-matrix products for products, the sums cost little.
+matrix products for products, the sums cost little where channels are many.
 
 The more taps, the more is lost to rounding: seven at once err five times as much as a plain
-convolution. As a filter of four and one of three they take 13 products instead of 28, and err 3.7
-times as much: 1.3e-6 of the outputs' level instead of 3.6e-7, 384 channels (root mean square).
+convolution. So they are split, into filters of four taps and of three, of 13 products instead of
+28, or, where channels are fewer, into frames of two samples that have twice the channels: four taps
+of frames, 7 products of four times the size, and half of the sums. Both err four times as much as
+a plain convolution: 1.5e-6 of the outputs' level instead of 3.6e-7, 384 channels (root mean
+square). Five taps take 11 products instead of 20, or 6 of four times the size.
+
+The gradient of the taps is the same sums the other way round, with as few products.
 """
 
 import math
-from functools import cache
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,76 +27,179 @@ import numpy as np
 from jax import lax
 
 OUTPUTS = 4
-"""Neighbours that are computed together."""
+"""Neighbouring frames that are computed together."""
 
 POINTS = (0, 1, -1, 2, -2, 0.5)
 """Where the polynomials are evaluated: at the first r + 2, and at infinity."""
 
-GROUPS = {7: (4, 3)}
-"""Numbers of taps -> those of the filters that they are split into."""
+TAPS = (5, 7)
+"""Kernels that this is for."""
 
-FEWEST_CHANNELS = 128
+GROUPS = {7: (4, 3), 5: (3, 2), 4: (4,), 3: (3,)}
+"""Numbers of taps, of samples or of frames -> those of the filters that they are split into."""
+
+FEWEST_CHANNELS = 64
 """In and out, below which sums cost more than products."""
+
+MOST_CHANNELS_OF_PAIRS = 256
+"""In and out, up to which samples are taken in pairs."""
 
 FEWEST_POSITIONS = 512
 """In a batch, below which sums of taps cost more than is saved."""
 
+Factors = Sequence[jax.Array]
+"""What products are made with: P of [S C_in, S C_out], S samples to a frame."""
+
 
 def has_fewer_products(hidden: jax.Array, kernel: jax.Array, stride: int) -> bool:
-    """Whether `filtered` is the faster way on a CPU: for float32, seven taps and many channels.
+    """Whether `filtered` is the faster way on a CPU: for float32, many channels, and so many taps.
 
-    DAC 44.1 kHz on 2 cores: 1 s is encoded in 0.33 instead of 0.38 s and decoded in 0.62 instead of
-    0.80 s, 5 s in 1.63 instead of 1.83 and 3.04 instead of 3.84 s.
+    DAC 44.1 kHz on 2 cores, where factors are kept: 1 s is encoded in 0.26 instead of 0.35 s and
+    decoded in 0.52 instead of 0.73 s.
     """
     return (
         stride == 1
-        and len(kernel) in GROUPS
+        and has_factors(kernel)
         and hidden.dtype == jnp.float32
-        and min(kernel.shape[1:]) >= FEWEST_CHANNELS
         and math.prod(hidden.shape[:-1]) >= FEWEST_POSITIONS
     )
 
 
+def has_factors(kernel: jax.Array) -> bool:
+    """Whether `filtered` may be the faster way with this kernel [K, C_in, C_out]."""
+    return len(kernel) in TAPS and min(kernel.shape[1:]) >= FEWEST_CHANNELS
+
+
 def filtered(
     hidden: jax.Array,
+    factors: Factors,
+    count: int,
+    padding: tuple[int, int],
+    dilation: int,
+    precision: lax.Precision,
+) -> jax.Array:
+    """[B, T, C_in], `tap_factors` of a kernel of `count` taps -> [B, T', C_out], of stride 1.
+
+    padding: zeros before and after.
+    """
+    length = hidden.shape[1] + sum(padding) - (count - 1) * dilation
+    per_frame = factors[0].shape[0] // hidden.shape[-1]
+    inputs = _inputs(hidden, padding[0], length, count, dilation, per_frame)
+    left = iter(factors)
+    outputs: list[Any] = [0] * OUTPUTS
+    for first, taps in _groups(count, per_frame):
+        of_inputs, _, of_products = _sums(taps)
+        under = inputs[first : first + OUTPUTS + taps - 1]
+        products = [_product(_sum(row, under), next(left), precision) for row in of_inputs]
+        outputs = [
+            output + _sum(row, products) for output, row in zip(outputs, of_products, strict=True)
+        ]
+    merged = jnp.stack(outputs, axis=2)  # [B, blocks, OUTPUTS, S, dilation, C_out]
+    return merged.reshape(len(hidden), -1, merged.shape[-1])[:, :length]
+
+
+def tap_factors(kernel: Any) -> list[Any]:
+    """[K, C_in, C_out] -> the factors that `filtered` takes.
+
+    Of an array of NumPy, NumPy's, which are rounded once.
+    """
+    per_frame = _samples_per_frame(kernel)
+    frames = _taps_of_frames(kernel, per_frame)
+    if isinstance(frames, np.ndarray):
+        frames = frames.astype(np.float64)
+    factors = [
+        _sum(column, frames[first : first + taps])
+        for first, taps in _groups(len(kernel), per_frame)
+        for column in _sums(taps)[1]
+    ]
+    return [factor.astype(kernel.dtype) for factor in factors]
+
+
+def taps_gradient(
+    hidden: jax.Array,
+    cotangent: jax.Array,
     kernel: jax.Array,
     padding: tuple[int, int],
     dilation: int,
     precision: lax.Precision,
 ) -> jax.Array:
-    """[B, T, C_in], kernel [K, C_in, C_out] -> [B, T', C_out], a convolution of stride 1.
+    """[B, T, C_in], cotangent of the convolution [B, T', C_out] -> [K, C_in, C_out].
 
-    padding: zeros before and after. K is one of `GROUPS`.
+    kernel: of which only the shape counts
     """
-    length = hidden.shape[1] + sum(padding) - (len(kernel) - 1) * dilation
-    inputs = _inputs(hidden, padding[0], length, len(kernel), dilation)
-    groups = []
-    start = 0
-    for taps in GROUPS[len(kernel)]:
+    count, per_frame = len(kernel), _samples_per_frame(kernel)
+    inputs = _inputs(hidden, padding[0], cotangent.shape[1], count, dilation, per_frame)
+    outputs = _blocks(cotangent, dilation, per_frame)
+    of_frames = []
+    for first, taps in _groups(count, per_frame):
         of_inputs, of_taps, of_products = _sums(taps)
-        under = inputs[start : start + OUTPUTS + taps - 1]
-        factors = (
-            (_sum(row, under), _sum(column, kernel[start : start + taps]))
-            for row, column in zip(of_inputs, of_taps, strict=True)
-        )
-        products = [_product(*pair, precision) for pair in factors]
-        groups.append([_sum(row, products) for row in of_products])
-        start += taps
-    # OUTPUTS of [B, blocks, dilation, C_out]; time is (block, output, place within a dilation)
-    merged = jnp.stack([sum(of_groups) for of_groups in zip(*groups, strict=True)], axis=2)
-    return merged.reshape(len(hidden), -1, kernel.shape[-1])[:, :length]
+        under = inputs[first : first + OUTPUTS + taps - 1]
+        products = [
+            _product_over_time(_sum(row, under), _sum(column, outputs), precision)
+            for row, column in zip(of_inputs, of_products.T, strict=True)
+        ]
+        of_frames += [_sum(row, products) for row in of_taps.T]
+    to_frames = partial(_taps_of_frames, per_frame=per_frame)
+    (of_kernel,) = jax.linear_transpose(to_frames, kernel)(jnp.stack(of_frames))
+    return of_kernel
 
 
-def _inputs(hidden, before: int, length: int, taps: int, dilation: int) -> list[jax.Array]:
-    """OUTPUTS + K - 1 of [B, blocks, dilation, C_in]: what the taps of the outputs meet."""
-    size = OUTPUTS * dilation
+def _samples_per_frame(kernel) -> int:
+    return 2 if min(kernel.shape[1:]) <= MOST_CHANNELS_OF_PAIRS else 1
+
+
+def _taps_of_frames(kernel, per_frame: int):
+    """[K, C_in, C_out] -> [K', S C_in, S C_out]: tap S q + i - j where i meets j in tap q."""
+    if per_frame == 1:
+        return kernel
+    numpy: Any = np if isinstance(kernel, np.ndarray) else jnp
+    count, channels_in, channels_out = kernel.shape
+    places = _frame_taps(count, per_frame) * per_frame
+    padded = numpy.pad(kernel, ((per_frame - 1, places - count), (0, 0), (0, 0)))
+    starts = range(per_frame - 1, -1, -1)
+    shifted = numpy.stack([padded[start : start + places] for start in starts])
+    split = shifted.reshape(per_frame, -1, per_frame, channels_in, channels_out)
+    order = (1, 2, 3, 0, 4)  # [j, q, i, C_in, C_out] -> [q, i, C_in, j, C_out]
+    return split.transpose(order).reshape(-1, per_frame * channels_in, per_frame * channels_out)
+
+
+def _frame_taps(count: int, per_frame: int) -> int:
+    """How many frames the taps of a frame's outputs reach."""
+    return -(-(count + per_frame - 1) // per_frame)
+
+
+def _groups(count: int, per_frame: int) -> Iterator[tuple[int, int]]:
+    """(first tap, number of taps) of each filter that `count` taps are split into, in frames."""
+    first = 0
+    for taps in GROUPS[_frame_taps(count, per_frame)]:
+        yield first, taps
+        first += taps
+
+
+def _inputs(
+    hidden, before: int, length: int, count: int, dilation: int, per_frame: int
+) -> list[jax.Array]:
+    """What the taps of OUTPUTS frames meet, a frame each: [B, blocks, S, dilation, C_in]."""
+    taps = _frame_taps(count, per_frame)
+    size = OUTPUTS * per_frame * dilation
     blocks = -(-length // size)
     beyond = -(-(taps - 1) // OUTPUTS)
     after = (blocks + beyond) * size - before - hidden.shape[1]
-    padded = jnp.pad(hidden, ((0, 0), (before, after), (0, 0)))
-    split = padded.reshape(len(hidden), blocks + beyond, OUTPUTS, dilation, hidden.shape[-1])
+    split = _split(jnp.pad(hidden, ((0, 0), (before, after), (0, 0))), dilation, per_frame)
     places = (divmod(place, OUTPUTS) for place in range(OUTPUTS + taps - 1))
     return [split[:, block : block + blocks, output] for block, output in places]
+
+
+def _blocks(samples, dilation: int, per_frame: int) -> list[jax.Array]:
+    """[B, T, C] -> OUTPUTS of [B, blocks, S, dilation, C], with zeros for what is missing."""
+    missing = -samples.shape[1] % (OUTPUTS * per_frame * dilation)
+    split = _split(jnp.pad(samples, ((0, 0), (0, missing), (0, 0))), dilation, per_frame)
+    return [split[:, :, output] for output in range(OUTPUTS)]
+
+
+def _split(samples, dilation: int, per_frame: int):
+    """[B, T, C] -> [B, blocks, OUTPUTS, S, dilation, C]; a frame's samples are dilation apart."""
+    return samples.reshape(len(samples), -1, OUTPUTS, per_frame, dilation, samples.shape[-1])
 
 
 @cache
@@ -113,16 +223,30 @@ def _sums(taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return of_inputs, of_taps, of_products
 
 
-def _sum(weights, arrays) -> jax.Array:
+def _sum(weights, arrays) -> Any:
     """Of arrays of one shape, each times its weight."""
     terms = [
-        array if weight == 1 else np.float32(weight) * array
+        array if weight == 1 else array.dtype.type(weight) * array
         for weight, array in zip(weights, arrays, strict=True)
         if weight
     ]
     return sum(terms[1:], start=terms[0])
 
 
-def _product(inputs, taps, precision):
-    rows = inputs.reshape(-1, inputs.shape[-1])
-    return jnp.matmul(rows, taps, precision=precision).reshape(*inputs.shape[:-1], taps.shape[-1])
+def _product(inputs, factor, precision):
+    """[B, blocks, S, dilation, C_in] -> [B, blocks, S, dilation, C_out]."""
+    batch, blocks, per_frame, dilation, _ = inputs.shape
+    products = jnp.matmul(_rows(inputs), factor, precision=precision)
+    return products.reshape(batch, blocks, dilation, per_frame, -1).swapaxes(2, 3)
+
+
+def _product_over_time(inputs, outputs, precision):
+    """[B, blocks, S, dilation, C_in], as many C_out -> [S C_in, S C_out]."""
+    rows, columns = _rows(inputs), _rows(outputs)
+    return lax.dot_general(rows, columns, (((0,), (0,)), ((), ())), precision)
+
+
+def _rows(frames):
+    """[B, blocks, S, dilation, C] -> [B blocks dilation, S C]."""
+    *_, per_frame, _, channels = frames.shape
+    return frames.swapaxes(2, 3).reshape(-1, per_frame * channels)

@@ -24,6 +24,7 @@ from codax.files import atomic_path
 from codax.hub_saving import AUTO_MAP, HubSaving, require_pushing
 
 from .devices import divided_where_possible, mesh_of, replicated
+from .kept_factors import KeptFactors
 from .lstm import CARRY
 from .torch_layout import params_from_flax, params_from_torch, params_to_torch
 from .weight_files import SAFETENSORS, WeightFile, find_weights
@@ -36,8 +37,8 @@ IGNORED_OPTIONS = ("adapter_kwargs", "trust_remote_code", "_from_pipeline", "fro
 
 
 @partial(jax.jit, static_argnames=("module", "method", "options"))
-def _run(module: nn.Module, method: str, params: Mapping, arrays: tuple, options: tuple) -> Any:
-    return module.apply({"params": params}, *arrays, method=method, **dict(options))
+def _run(module: nn.Module, method: str, variables: Mapping, arrays: tuple, options: tuple) -> Any:
+    return module.apply(variables, *arrays, method=method, **dict(options))
 
 
 @partial(jax.jit, static_argnames=("module", "method", "options"))
@@ -98,6 +99,8 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         self._params_shape_tree = unflatten_dict(
             {rule.flax_path: jax.ShapeDtypeStruct(rule.flax_shape, jnp.float32) for rule in rules}
         )
+        self._factors = KeptFactors()
+        self._dtypes = {"encoder": self.module.encode_dtype, "decoder": self.module.dtype}
         if _do_init:
             self.params = self.init_weights(self.key, shape)
 
@@ -134,7 +137,9 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         """
         weights = self.params if params is None else params
         arrays = tuple(divided_where_possible(arrays, weights, batch_axes))
-        return _run(self.module, method, weights, arrays, tuple(sorted(options.items())))
+        kept = {} if params is not None else self._factors.of(weights, self._dtypes)
+        variables = {"params": weights, **kept}
+        return _run(self.module, method, variables, arrays, tuple(sorted(options.items())))
 
     def _apply_carrying(
         self, method: str, params: Mapping | None, carry: Mapping, *arrays, **options

@@ -1,5 +1,7 @@
 """Convolutions by fewer products are those by all of them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +10,26 @@ from jax import lax
 
 from codax.modeling import minimal_filtering
 from codax.modeling.convolution import convolve
-from codax.modeling.minimal_filtering import filtered, has_fewer_products
+from codax.modeling.minimal_filtering import (
+    filtered,
+    has_fewer_products,
+    tap_factors,
+    taps_gradient,
+)
 
 HIGHEST = lax.Precision.HIGHEST
 # Of the outputs' level: sums of neighbours are rounded before they are multiplied.
 LARGEST = 3e-5
+
+CASES = [(taps, dilation) for taps in (5, 7) for dilation in (1, 3, 9)]
+SHAPES = [(1, 200, (3, 3)), (2, 55, (0, 0)), (3, 61, (5, 0)), (1, 64, (0, 9))]
+
+
+@pytest.fixture(params=["samples", "pairs"])
+def frames(request, monkeypatch):
+    """Both ways of taking samples, whatever the number of channels."""
+    most = {"samples": 0, "pairs": 1024}[request.param]
+    monkeypatch.setattr(minimal_filtering, "MOST_CHANNELS_OF_PAIRS", most)
 
 
 def noise(*shape, seed=0):
@@ -21,65 +38,111 @@ def noise(*shape, seed=0):
 
 def exact(hidden, kernel, padding, dilation):
     """By the definition, in float64."""
-    padded = np.pad(hidden, ((0, 0), padding, (0, 0)))
-    length = padded.shape[1] - (len(kernel) - 1) * dilation
-    starts = (tap * dilation for tap in range(len(kernel)))
-    under = [padded[:, start : start + length] for start in starts]
+    under = under_taps(hidden, len(kernel), padding, dilation)
     return sum(rows @ tap for rows, tap in zip(under, kernel, strict=True))
 
 
-@pytest.mark.parametrize("dilation", [1, 3, 9])
-@pytest.mark.parametrize(
-    ("batch", "length", "padding"),
-    [(1, 200, (3, 3)), (2, 55, (0, 0)), (3, 61, (5, 0)), (1, 64, (0, 9))],
-)
-def test_outputs_are_those_of_the_definition(batch, length, padding, dilation):
-    hidden, kernel = noise(batch, length, 5), noise(7, 5, 6, seed=1) / 35**0.5
-    found = filtered(jnp.float32(hidden), jnp.float32(kernel), padding, dilation, precision=HIGHEST)
+def under_taps(hidden, taps, padding, dilation):
+    padded = np.pad(hidden, ((0, 0), padding, (0, 0)))
+    length = padded.shape[1] - (taps - 1) * dilation
+    return [padded[:, start : start + length] for start in range(0, taps * dilation, dilation)]
+
+
+@pytest.mark.usefixtures("frames")
+@pytest.mark.parametrize(("taps", "dilation"), CASES)
+@pytest.mark.parametrize(("batch", "length", "padding"), SHAPES)
+def test_outputs_are_those_of_the_definition(batch, length, padding, taps, dilation):
+    hidden, kernel = noise(batch, length, 5), noise(taps, 5, 6, seed=1) / (5 * taps) ** 0.5
+    factors = tap_factors(jnp.float32(kernel))
+    found = filtered(jnp.float32(hidden), factors, taps, padding, dilation, precision=HIGHEST)
     expected = exact(hidden, kernel, padding, dilation)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=0, atol=LARGEST)
 
 
+@pytest.mark.usefixtures("frames")
+@pytest.mark.parametrize(("taps", "dilation"), CASES)
+@pytest.mark.parametrize(("batch", "length", "padding"), SHAPES)
+def test_gradients_of_taps_are_those_of_the_definition(batch, length, padding, taps, dilation):
+    hidden, kernel = noise(batch, length, 5), noise(taps, 5, 6)
+    under = under_taps(hidden, taps, padding, dilation)
+    cotangent = noise(*under[0].shape[:2], 6, seed=1) / under[0].shape[1] ** 0.5
+    found = taps_gradient(
+        jnp.float32(hidden),
+        jnp.float32(cotangent),
+        jnp.float32(kernel),
+        padding,
+        dilation,
+        precision=HIGHEST,
+    )
+    expected = [np.einsum("bti,bto->io", rows, cotangent) for rows in under]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=LARGEST)
+
+
+@pytest.mark.usefixtures("frames")
 def test_rounding_is_as_small_as_is_said():
     hidden, kernel = noise(1, 240, 384), noise(7, 384, 384, seed=1) / (7 * 384) ** 0.5
     hidden, kernel = hidden.astype(np.float32), kernel.astype(np.float32)
-    found = filtered(jnp.asarray(hidden), jnp.asarray(kernel), (3, 3), 1, precision=HIGHEST)
+    factors = tap_factors(jnp.asarray(kernel))
+    found = filtered(jnp.asarray(hidden), factors, 7, (3, 3), 1, precision=HIGHEST)
     error = found - exact(hidden.astype(float), kernel.astype(float), (3, 3), 1)
     assert np.sqrt(np.mean(error**2)) < 1.6e-6
     assert np.max(np.abs(error)) < LARGEST
+
+
+@pytest.mark.usefixtures("frames")
+@pytest.mark.parametrize("taps", [5, 7])
+def test_factors_of_numpy_are_those_of_jax_rounded_once(taps):
+    kernel = noise(taps, 8, 6).astype(np.float32)
+    found, traced = tap_factors(kernel), jax.jit(lambda taps: tap_factors(taps))(kernel)
+    exactly = tap_factors(kernel.astype(np.float64))
+    for once, often, exact_one in zip(found, traced, exactly, strict=True):
+        assert isinstance(once, np.ndarray)
+        np.testing.assert_array_equal(once, exact_one.astype(np.float32))
+        np.testing.assert_allclose(often, once, rtol=0, atol=1e-6)
 
 
 def zeros(*shape, dtype=jnp.float32):
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def test_it_is_for_seven_taps_of_many_channels():
+def test_it_is_for_five_or_seven_taps_of_many_channels():
     hidden, kernel = zeros(1, 600, 192), zeros(7, 192, 192)
     assert has_fewer_products(hidden, kernel, stride=1)
+    assert has_fewer_products(hidden, zeros(5, 192, 192), stride=1)
     assert not has_fewer_products(hidden, kernel, stride=2)
     assert not has_fewer_products(hidden, zeros(3, 192, 192), stride=1)
+    assert not has_fewer_products(hidden, zeros(4, 192, 192), stride=1)
     assert not has_fewer_products(hidden, zeros(7, 192, 1), stride=1)
     assert not has_fewer_products(zeros(1, 500, 192), kernel, stride=1)
     half = (zeros(*one.shape, dtype=jnp.bfloat16) for one in (hidden, kernel))
     assert not has_fewer_products(*half, stride=1)
 
 
-def test_convolutions_and_their_gradients_take_it(monkeypatch):
-    def outputs_and_gradients():
-        def run(hidden, kernel):
-            return convolve(hidden, kernel, (1,), ((9, 9),), (3,), HIGHEST)
+ALONG_TIME = ((2, 90, 8), (7, 8, 8), (1,), ((9, 9),), (3,))
+ALONG_COLUMNS = ((2, 90, 3, 8), (5, 1, 8, 8), (1, 1), ((2, 2), (0, 0)), (1, 1))
 
-        outputs, pull_back = jax.vjp(run, hidden, kernel)
+
+@pytest.mark.usefixtures("frames")
+@pytest.mark.parametrize("case", [ALONG_TIME, ALONG_COLUMNS], ids=["along time", "along columns"])
+def test_convolutions_and_their_gradients_take_it(case, monkeypatch):
+    shape, kernel_shape, *geometry = case
+
+    def outputs_and_gradients(hidden, kernel, factors=None):
+        run = partial(convolve, precision=HIGHEST, factors=factors)
+        outputs, pull_back = jax.vjp(lambda *inputs: run(*inputs, *geometry), hidden, kernel)
         return outputs, *pull_back(jnp.cos(outputs))
 
-    hidden = jnp.float32(noise(2, 90, 8))
-    kernel = jnp.float32(noise(7, 8, 8, seed=1)) / 56**0.5
-    plain = outputs_and_gradients()
+    hidden = jnp.float32(noise(*shape))
+    kernel = jnp.float32(noise(*kernel_shape, seed=1)) / 56**0.5
+    plain = outputs_and_gradients(hidden, kernel)
     for name in ("FEWEST_CHANNELS", "FEWEST_POSITIONS"):
         monkeypatch.setattr(minimal_filtering, name, 1)
-    fewer = outputs_and_gradients()
-    for expected, found in zip(plain, fewer, strict=True):
-        scale = jnp.max(jnp.abs(expected))
-        assert jnp.any(found != expected)
-        np.testing.assert_allclose(found / scale, expected / scale, rtol=0, atol=LARGEST)
+    fewer = outputs_and_gradients(hidden, kernel)
+    line = np.asarray(kernel).reshape(len(kernel), *kernel_shape[-2:])
+    with_factors = outputs_and_gradients(hidden, kernel, tap_factors(line))
+    for found in (fewer, with_factors):
+        for one, expected in zip(found, plain, strict=True):
+            scale = jnp.max(jnp.abs(expected))
+            assert jnp.any(one != expected)
+            np.testing.assert_allclose(one / scale, expected / scale, rtol=0, atol=LARGEST)
