@@ -5,6 +5,7 @@ it (DAC 44.1 kHz, 2 cores). They take 1.9 to 3.4 times the memory of their kerne
 """
 
 from collections.abc import Mapping
+from operator import is_
 from typing import Any
 
 import jax
@@ -20,37 +21,38 @@ TAP_FACTORS = "tap_factors"
 
 
 class KeptFactors:
-    """The factors of one model's kernels. They follow its parameters when those are replaced."""
+    """The factors of one model's kernels. They follow its parameters when those are replaced.
 
-    def __init__(self):
-        self._kernels: list[jax.Array] = []
-        self._factors: dict = {}
+    dtypes: of the computation, for each part of the tree of parameters that has factors; there are
+        some for float32 alone
+    """
 
-    def of(self, params: Mapping, dtypes: Mapping[str, Any]) -> dict:
-        """The collection of a tree of parameters, or {} where there is nothing to keep.
+    def __init__(self, dtypes: Mapping[str, Any]):
+        self._dtypes = dtypes
+        self._kept: tuple[list, dict] = [], {}
 
-        dtypes: of the computation, for each part of the tree that has one
-        """
-        kernels: dict[tuple, Any] = {
-            path: leaf
-            for path, leaf in flatten_dict(params).items()
-            if dtypes.get(path[0]) == jnp.float32 and _is_kept(path, leaf)
-        }
-        leaves = [*kernels.values()]
-        is_same = len(leaves) == len(self._kernels) and all(map(_is, leaves, self._kernels))
-        if not is_same:
-            with jax.ensure_compile_time_eval():  # whatever is being traced around this
-                factors = {path: _factors_of(kernel) for path, kernel in kernels.items()}
-            self._kernels, self._factors = leaves, unflatten_dict(factors)
-        return {TAP_FACTORS: self._factors} if self._factors else {}
+    def __reduce__(self):
+        return KeptFactors, (self._dtypes,)  # copies make their own
+
+    def of(self, params: Mapping) -> dict:
+        """The collection of a tree of parameters, or {} where there is nothing to keep."""
+        leaves = jax.tree.leaves(params)
+        known, collection = self._kept
+        if len(leaves) == len(known) and all(map(is_, leaves, known)):
+            return collection
+        with jax.ensure_compile_time_eval():  # whatever is being traced around this
+            factors = {
+                path: _factors_of(leaf)
+                for path, leaf in flatten_dict(params).items()
+                if self._dtypes.get(path[0]) == jnp.float32 and _has_factors(path, leaf)
+            }
+        collection = {TAP_FACTORS: unflatten_dict(factors)} if factors else {}
+        self._kept = leaves, collection
+        return collection
 
 
-def _is(one: object, other: object) -> bool:
-    return one is other
-
-
-def _is_kept(path: tuple, leaf: Any) -> bool:
-    """Whether it is one for minimal filtering, unchangeable, and on CPUs of this process."""
+def _has_factors(path: tuple, leaf: Any) -> bool:
+    """Whether it is a kernel for minimal filtering, unchangeable, and on CPUs of this process."""
     return (
         path[-1] == "kernel"
         and is_concrete(leaf)
@@ -62,5 +64,5 @@ def _is_kept(path: tuple, leaf: Any) -> bool:
     )
 
 
-def _factors_of(kernel: jax.Array) -> list[jax.Array]:
+def _factors_of(kernel: Any) -> list[jax.Array]:
     return [jax.device_put(factor, kernel.sharding) for factor in tap_factors(np.asarray(kernel))]

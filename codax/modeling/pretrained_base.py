@@ -99,8 +99,7 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         self._params_shape_tree = unflatten_dict(
             {rule.flax_path: jax.ShapeDtypeStruct(rule.flax_shape, jnp.float32) for rule in rules}
         )
-        self._factors = KeptFactors()
-        self._dtypes = {"encoder": self.module.encode_dtype, "decoder": self.module.dtype}
+        self._factors = KeptFactors({"encoder": module.encode_dtype, "decoder": module.dtype})
         if _do_init:
             self.params = self.init_weights(self.key, shape)
 
@@ -137,7 +136,7 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         """
         weights = self.params if params is None else params
         arrays = tuple(divided_where_possible(arrays, weights, batch_axes))
-        kept = {} if params is not None else self._factors.of(weights, self._dtypes)
+        kept = {} if params is not None else self._factors.of(weights)
         variables = {"params": weights, **kept}
         return _run(self.module, method, variables, arrays, tuple(sorted(options.items())))
 

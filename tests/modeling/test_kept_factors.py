@@ -1,5 +1,7 @@
 """What a model keeps for its kernels is used, and follows its parameters."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +36,7 @@ AUDIO = noise(BATCH, 1, FRAMES * HOP_LENGTH)
 
 
 def kept(model):
-    return model._factors.of(model.params, FLOAT32).get(TAP_FACTORS, {})
+    return model._factors.of(model.params).get(TAP_FACTORS, {})
 
 
 def decoded(model, **options):
@@ -46,7 +48,7 @@ def test_kernels_of_seven_taps_have_factors_as_those_are(model):
     factors = jax.tree.leaves(kept(model))
     assert factors
     doubled = jax.tree.map(lambda leaf: 2 * leaf, model.params)
-    of_doubled = KeptFactors().of(doubled, FLOAT32)[TAP_FACTORS]
+    of_doubled = KeptFactors(FLOAT32).of(doubled)[TAP_FACTORS]
     for one, twice in zip(factors, jax.tree.leaves(of_doubled), strict=True):
         np.testing.assert_allclose(twice, 2 * one, rtol=1e-6)
 
@@ -98,9 +100,16 @@ def test_arrays_that_can_change_have_none(model):
     assert np.max(np.abs(decoded(model) - before)) > 0.001
 
 
-def test_what_is_not_computed_in_float32_has_none(model):
-    dtypes = {"encoder": jnp.float32, "decoder": jnp.bfloat16}
-    assert set(model._factors.of(model.params, dtypes)[TAP_FACTORS]) == {"encoder"}
+def test_what_is_not_computed_in_float32_has_none(config):
+    assert set(kept(tiny_model(config))) == {"encoder", "decoder"}
+    assert set(kept(tiny_model(config, dtype=jnp.bfloat16))) == {"encoder"}
+
+
+def test_a_copy_has_its_own(model):
+    expected = decoded(model)
+    copied = copy.deepcopy(model)
+    assert copied._factors is not model._factors
+    np.testing.assert_array_equal(decoded(copied), expected)
 
 
 def test_first_use_within_a_callers_program_leaves_nothing_of_it_behind(model):
