@@ -162,7 +162,8 @@ def test_ten_seconds_of_dac_at_44_khz_lower(platform):
     audio = jax.ShapeDtypeStruct((1, 1, frames * config.hop_length), jnp.float32)
     codes = jax.ShapeDtypeStruct((1, config.n_codebooks, frames), jnp.int32)
     for method, arrays in (("encode", (audio,)), ("decode", (None, codes))):
-        arguments = (model.module, method, abstract_params(model), arrays, ())
+        variables = {"params": abstract_params(model)}
+        arguments = (model.module, method, variables, arrays, ())
         assert_of_plain_operations(lowered(pretrained_base._run, arguments, platform))
 
 
