@@ -144,16 +144,20 @@ def draw_indices(key: jax.Array, used: jax.Array, count: int) -> jax.Array:
     return order[jnp.arange(count) % jnp.maximum(jnp.sum(used), 1)]
 
 
-def k_means(vectors: jax.Array, means: jax.Array, iterations: int) -> tuple[jax.Array, jax.Array]:
+def k_means(
+    vectors: jax.Array, means: jax.Array, iterations: int, nearest: Callable | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Lloyd's algorithm from given means, of which those that no vector chooses stay.
 
     vectors float32 [M, D], means [N, D] -> means [N, D], and how many vectors chose each in the
     last iteration, [N], before the means moved a last time: a quirk of core_vq.py.
+    nearest(means, vectors) -> int32 [M]: by Euclidean distance, where it is not given
     """
+    nearest = nearest or nearest_codewords
 
     def iterate(_, state):
         means, _ = state
-        codes = nearest_codewords(means, vectors)
+        codes = nearest(means, vectors)
         sums, sizes = _clusters(vectors, codes, jnp.ones(len(vectors), bool), len(means))
         moved = sums / jnp.maximum(sizes, 1)[:, None]
         return jnp.where(sizes[:, None] == 0, means, moved), sizes

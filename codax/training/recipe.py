@@ -38,8 +38,8 @@ class ModelRecipe:
     """preset: of the configuration; fields: instead of the preset's
 
     train_encoder: False leaves encoder and quantizer as they are, for codes that stay the same
-    start: what fresh weights are, "reference" as the reference draws them, "fitted" scaled to the
-        first batch (`fitted_start`), which saves short runs of DAC a long beginning
+    start: what fresh weights are, "reference" as the reference draws them, "fitted" to the first
+        batches (`fitted_start`), which saves short runs of DAC a long beginning
     """
 
     preset: str
@@ -80,13 +80,15 @@ class ExcerptRecipe:
 class OptimizerRecipe:
     """Of Adam, for the model and its discriminators alike.
 
-    decay: a factor of the learning rate, each step
+    warmup_steps: in which the learning rate grows from 0
+    decay: a factor of the learning rate, each step after those
     generator_clip, discriminator_clip: the largest norm of all gradients together; 0 for any
     """
 
     learning_rate: float
     betas: tuple[float, ...]
     weight_decay: float
+    warmup_steps: int
     decay: float
     generator_clip: float
     discriminator_clip: float
@@ -109,10 +111,13 @@ class QuantizerRecipe:
     """dropout: share of the excerpts that are coded by fewer codebooks, drawn by chance
 
     dropout_by: "item" draws for each excerpt, "batch" one number for all of them
+    gradient: of the audio's losses, "straight_through" as the reference has it, or of DAC
+        "tangential" (`reconstruction.tangential`), which bears higher learning rates
     """
 
     dropout: float
     dropout_by: str
+    gradient: str = "straight_through"
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,8 @@ class Recipe:
         objectives = ("lsgan", "hinge", "saturating_hinge")
         _require_one_of("discriminator.objective", self.discriminator.objective, objectives)
         _require_one_of("quantizer.dropout_by", self.quantizer.dropout_by, ("item", "batch"))
+        gradients = ("straight_through", "tangential")
+        _require_one_of("quantizer.gradient", self.quantizer.gradient, gradients)
         _require_one_of("model.start", self.model.start, ("reference", "fitted"))
         _require_one_of("run.dtype", self.run.dtype, ("float32", "bfloat16"))
         _require_one_of("run.precision", self.run.precision, ("default", "high", "highest"))
@@ -218,6 +225,7 @@ RATES = {
 
 COUNTS = {
     "excerpts": {"batch_size": 1, "validation_count": 1},
+    "optimizer": {"warmup_steps": 0},
     "run": {
         "steps": 1,
         "validate_every": 0,

@@ -29,7 +29,10 @@ class FlaxDacTrainingModule(FlaxDacModule):
     """DAC with quantizer dropout (Zeghidour et al. 2021, section III-C).
 
     Same parameters as `FlaxDacModule`.
+    gradient: through the quantizer, "straight_through" or "tangential"
     """
+
+    gradient: str = "straight_through"
 
     def reconstruct(self, samples, levels) -> Reconstruction:
         """Samples float [B, 1, T], levels int [B], how many codebooks each is coded by.
@@ -45,11 +48,15 @@ class FlaxDacTrainingModule(FlaxDacModule):
         for index, quantizer in enumerate(self.quantizer.quantizers):
             kept = index < levels
             level = quantizer(residual, jnp.where(kept, latents.shape[1], 0))
-            residual = residual - level.quantized
+            quantized = level.quantized
+            if self.gradient == "tangential":
+                codewords = quantizer.codebook(level.codes)
+                quantized = quantizer.out_proj(tangential(level.projected_latents, codewords))
+            residual = residual - quantized
             share = jnp.mean(kept)
             sums.append(
                 (
-                    level.quantized * kept[:, None, None],
+                    quantized * kept[:, None, None],
                     level.commitment_loss * share,
                     level.codebook_loss * share,
                 )
@@ -59,6 +66,25 @@ class FlaxDacTrainingModule(FlaxDacModule):
         audio = jnp.pad(audio, ((0, 0), (0, length - audio.shape[1]), (0, 0)))
         audio = jnp.swapaxes(audio, 1, 2)
         return Reconstruction(audio, commitment, codebook, lax.stop_gradient(latents))
+
+
+def tangential(projected: jax.Array, codewords: jax.Array) -> jax.Array:
+    """Codewords, and what their gradient is to do: both float32 [B, F, d].
+
+    DAC chooses codewords by the angle alone, so the length of what it looks up changes nothing.
+    Straight through, the gradient of a decoder that wants more makes it longer all the same, and
+    longer; only the codebook's loss follows, and where learning is fast it does not keep up. Here
+    what goes back has no part along the looked-up vector, as if that had the codeword's length:
+    the codeword follows the gradient itself.
+    """
+    lengths = lax.stop_gradient(jnp.linalg.norm(codewords, axis=-1, keepdims=True))
+    squares = jnp.sum(jnp.square(projected), axis=-1, keepdims=True)
+    turned = lengths * projected * lax.rsqrt(jnp.maximum(squares, SMALLEST_SQUARE))
+    return codewords + (turned - lax.stop_gradient(turned))
+
+
+SMALLEST_SQUARE = 1e-12
+"""Of the length of what is looked up, so that silence has a gradient that is finite."""
 
 
 class FlaxEncodecTrainingModule(FlaxEncodecModule):

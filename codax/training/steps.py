@@ -1,5 +1,6 @@
 """One step of training: discriminators first, then the model, by one forward pass of it."""
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -33,7 +34,7 @@ from codax.training.discriminators import (
     MsStftDiscriminatorConfig,
 )
 from codax.training.ema_codebooks import initialise_codebooks, update_codebooks
-from codax.training.fitted_start import fit_to_batch
+from codax.training.fitted_start import VECTORS_OF_A_CODEWORD, fit_to_audio
 from codax.training.mel_loss import multi_scale_spectrogram_loss
 from codax.training.parts import joined, mapped, split, summed
 from codax.training.recipe import OptimizerRecipe, Recipe
@@ -109,6 +110,13 @@ class Training:
     recipe: Recipe
     config: Any
 
+    def __post_init__(self):
+        if self.recipe.quantizer.gradient != "straight_through" and not self._is_dac:
+            raise CodaxError(
+                f"quantizer.gradient={self.recipe.quantizer.gradient!r} is for DAC, not for "
+                f"{self.config.model_type}"
+            )
+
     @cached_property
     def module(self) -> Any:
         """The model, which reconstructs."""
@@ -116,7 +124,8 @@ class Training:
         dtype = jnp.dtype(run.dtype)
         precision = lax.Precision(run.precision)
         module_class = TRAINING_MODULES[self.config.model_type]
-        return module_class(self.config.architecture, dtype, dtype, precision)
+        told = {"gradient": self.recipe.quantizer.gradient} if self._is_dac else {}
+        return module_class(self.config.architecture, dtype, dtype, precision, **told)
 
     @cached_property
     def discriminator(self) -> Any:
@@ -243,17 +252,31 @@ class Training:
             joined(made.latents),
         )
 
+    @property
+    def batches_to_begin(self) -> int:
+        """Of how many batches `begun` makes the most."""
+        if self._learns_codebooks or self.recipe.model.start != "fitted":
+            return 1
+        excerpts = self.recipe.excerpts
+        frames = excerpts.duration_s * self.config.sampling_rate / self.config.hop_length
+        wanted = VECTORS_OF_A_CODEWORD * self.config.codebook_size
+        return math.ceil(wanted / (frames * excerpts.batch_size))
+
     def begun(self, state: TrainState, samples: jax.Array) -> TrainState:
-        """A state of fresh weights, with those that are to be found by a batch before any step.
+        """A state of fresh weights, with those that are to be found by audio before any step.
 
         EnCodec's codebooks, by k-means; DAC's weights where the recipe says `model.start="fitted"`.
+        samples: float32 [B, C, T], of `batches_to_begin` batches
         """
         if self._learns_codebooks:
             model = self._with_codebooks(state.model, samples)
         elif self.recipe.model.start == "fitted":
             missing = -samples.shape[-1] % self.config.hop_length
             padded = jnp.pad(samples, ((0, 0), (0, 0), (0, missing)))
-            model = self._split(fit_to_batch(self.module, merge_kernels(state.model), padded))
+            fresh = merge_kernels(state.model)
+            key = jax.random.key(self.recipe.run.seed)
+            rate = self.config.sampling_rate
+            model = self._split(fit_to_audio(self.module, fresh, padded, rate, key))
         else:
             return state
         average = None if state.average is None else jax.tree.map(jnp.copy, model)
@@ -452,8 +475,13 @@ class Training:
 
     @property
     def _num_codebooks(self) -> int:
-        is_dac = self.config.model_type == "dac"
-        return self.config.n_codebooks if is_dac else self.config.architecture.num_quantizers
+        if self._is_dac:
+            return self.config.n_codebooks
+        return self.config.architecture.num_quantizers
+
+    @property
+    def _is_dac(self) -> bool:
+        return self.config.model_type == "dac"
 
     def _is_held(self, path: tuple[str, ...]) -> bool:
         """Whether a parameter gets no gradient."""
@@ -480,7 +508,10 @@ class Training:
 
 def _adam(recipe: OptimizerRecipe, clip: float) -> Any:
     """AdamW whose rate decays step by step, as torch's; Adam without weight decay."""
-    rate = optax.exponential_decay(recipe.learning_rate, 1, recipe.decay)
+    warmup = recipe.warmup_steps
+    rate = optax.warmup_exponential_decay_schedule(
+        0.0 if warmup else recipe.learning_rate, recipe.learning_rate, warmup, 1, recipe.decay
+    )
     first, second = recipe.betas
     adam = optax.adamw(rate, first, second, weight_decay=recipe.weight_decay)
     return optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam

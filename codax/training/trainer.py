@@ -237,9 +237,14 @@ class Trainer:
         state = jax.device_put(state, self._replicated)
         if self._initial.from_pretrained is None:
             begin = self._batches.get_state()
-            state = self._compiled(self.training.begun)(state, self._placed(next(self._batches)))
+            count = self.training.batches_to_begin
+            batches = [self._placed(next(self._batches)) for _ in range(count)]
+            state = self._compiled(self._begun_with)(state, batches)
             self._batches.set_state(begin)
         return state
+
+    def _begun_with(self, state: TrainState, batches: list[jax.Array]) -> TrainState:
+        return self.training.begun(state, jnp.concatenate(batches))
 
     def _model(self, **options: Any) -> Any:
         return MODELS[self.config.model_type](self.config, **options)

@@ -59,6 +59,8 @@ def test_settings_come_last():
         (["optimizer.betas=[0.9]"], "optimizer.betas"),
         (["optimizer.betas=['a', 0.9]"], "optimizer.betas='a' must be a number from 0"),
         (["optimizer.decay=-1.0"], "optimizer.decay=-1.0"),
+        (["optimizer.warmup_steps=-1"], "optimizer.warmup_steps=-1"),
+        (["quantizer.gradient=none"], "quantizer.gradient: 'none' is not allowed, but straight_"),
         (["optimizer.discriminator_clip=-1.0"], "optimizer.discriminator_clip=-1.0"),
         (["optimizer.learning_rate=inf"], "optimizer.learning_rate=inf"),
         (["run.average_decay=1.0"], "run.average_decay=1.0"),

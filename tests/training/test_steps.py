@@ -45,6 +45,20 @@ def test_a_batch_in_parts_is_the_same_step(kind):
     assert_close(whole, parts)
 
 
+def test_the_learning_rate_grows_then_decays():
+    settings = ("optimizer.warmup_steps=4", "optimizer.decay=0.5", "optimizer.weight_decay=0")
+    recipe = tiny_recipe("dac", "optimizer.learning_rate=0.1", "losses.adversarial=0", *settings)
+    optimizer = Training(recipe, recipe.model.config()).discriminator_optimizer
+    gradient = np.ones(3, np.float32)
+    state, rates = optimizer.init(gradient), []
+    for _ in range(8):
+        # Adam's step for a gradient that stays the same is the learning rate.
+        update, state = optimizer.update(gradient, state, gradient)
+        rates.append(-float(update[0]))
+    expected = [0, 0.025, 0.05, 0.075, 0.1, 0.05, 0.025, 0.0125]
+    np.testing.assert_allclose(rates, expected, rtol=1e-4, atol=1e-7)
+
+
 def largest(tree):
     return max(np.max(np.abs(leaf)) for leaf in jax.tree.leaves(tree))
 
