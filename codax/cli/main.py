@@ -19,6 +19,7 @@ from codax.cli import (
     train,
 )
 from codax.cli.jobs import FAILURES
+from codax.cli.kept_programs import keep_programs
 from codax.errors import one_line
 
 COMMANDS = (
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may be anything
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        keep_programs()
         return options.run(options)
     except KeyboardInterrupt:
         print("codax: interrupted; no file is half-written", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -300,10 +301,38 @@ class AudioCodec:
     def _encode_alone(
         self, clip: LoadedClip | PreparedClip, levels: int, descript_window_s: float | None = None
     ) -> EncodedAudio:
+        blocks: Iterable[np.ndarray] = clip
+        if descript_window_s is None:
+            most = encode_chunk_frames(self.config) * self.config.hop_length
+            short, blocks = _all_if_short(clip, most)
+            coded = None if short is None else self._encode_at_once(short, levels)
+            if coded is not None:
+                return self._encoded(clip.original, coded)
         streams = clip.channels // self._coder.channels_per_stream
         encoder = self._encoder(levels, streams, descript_window_s)
-        coded = join_frames(encoder.run(clip))
+        coded = join_frames(encoder.run(blocks))
         return self._encoded(clip.original, coded, **_chunks_of(encoder))
+
+    def _encode_at_once(self, samples: np.ndarray, levels: int) -> CodedFrames | None:
+        """A short clip, filled up to one of a few lengths, so that few programs are compiled.
+
+        float32 [C, T]; None if it must be coded piece by piece.
+        """
+        parts = self._parts(None)
+        work = parts.to_encode(samples)
+        if work is None:
+            return None
+        sizes = self._part_sizes(parts.longest_to_encode, batch_length_s=0)
+        return Batches(parts.encoder(levels), sizes, self.config.hop_length).run_one(work)
+
+    def _decode_at_once(self, clip: EncodedAudio) -> np.ndarray | None:
+        """Likewise -> float32 [C, T] at the model's rate."""
+        parts = self._parts(None)
+        work = parts.to_decode(clip)
+        if work is None:
+            return None
+        sizes = self._part_sizes(parts.longest_to_decode, batch_length_s=0)
+        return Batches(parts.decoder(), sizes, 1).run_one(work)
 
     def _finished(self, clip: EncodedAudio, decoded: np.ndarray) -> Audio:
         """All of a clip as the network decoded it, at the loudness and rate of the original."""
@@ -359,11 +388,23 @@ class AudioCodec:
         if clip.input_db is None and length < clip.num_samples:
             coded_span, start = _coded_span(span, clip.sampling_rate, self.sampling_rate)
             coded_span = coded_span[0], min(coded_span[1], decoded_length)
-            blocks = self._coder.decode(clip, coded_span)
+            blocks = self._at_model_rate(clip, coded_span)
         else:
-            blocks = self._at_loudness(clip, self._coder.decode(clip))
+            blocks = self._at_loudness(clip, self._at_model_rate(clip))
         resampler = Resampler(self.sampling_rate, clip.sampling_rate, clip.channels)
         return fitted(resampler.run(blocks), length, skipped=start)
+
+    def _at_model_rate(
+        self, clip: EncodedAudio, span: tuple[int, int] | None = None
+    ) -> Iterator[np.ndarray]:
+        """As `Coder.decode`: what is short in one piece, and the rest piece by piece."""
+        audio = None
+        if clip.num_frames <= decode_chunks(self.config, is_span=span is not None).frames:
+            audio = self._decode_at_once(clip)
+        if audio is None:
+            yield from self._coder.decode(clip, span)
+        else:
+            yield audio if span is None else audio[:, slice(*span)]
 
     def _at_loudness(
         self, clip: EncodedAudio, blocks: Iterable[np.ndarray]
@@ -403,6 +444,18 @@ def preparation_for(
 
 def _raise(error: Exception, _: Any) -> Any:
     raise error
+
+
+def _all_if_short(
+    blocks: Iterable[np.ndarray], most: int
+) -> tuple[np.ndarray | None, Iterable[np.ndarray]]:
+    """All of the blocks [C, n], if they have no more than `most` samples; and the same blocks."""
+    left, held = iter(blocks), []
+    for block in left:
+        held.append(block)
+        if sum(one.shape[1] for one in held) > most:
+            return None, itertools.chain(held, left)
+    return np.concatenate(held, axis=1), held
 
 
 def _chunks_of(encoder: Encoder) -> dict[str, Any]:

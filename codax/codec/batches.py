@@ -132,6 +132,13 @@ class Batches:
         while under_way:
             yield from _finished(*under_way.popleft())
 
+    def run_one(self, work: Work) -> Any:
+        """The result of one clip, which has parts. Raises where it cannot be coded."""
+        ((_, result),) = self.run([(None, work)])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
     def _left(self, waiting: dict[tuple, list["_Row"]]) -> Iterator[list["_Row"]]:
         """What filled no batch: shorter parts join the longer ones."""
         by_shape = defaultdict(list)

@@ -189,7 +189,7 @@ def _fit_convolutions(
         )
         plain = layer.clone(parent=None)  # bound to nothing, so not fitted again
         variables = {"params": {"kernel": kernel, "bias": leaves[*path, "bias"]}}
-        outputs = plain.apply(variables, hidden)
+        outputs: Any = plain.apply(variables, hidden)
         scale = 1.0
         if deviation is not None:
             scale = deviation / jnp.maximum(jnp.std(outputs), SMALLEST)
@@ -209,7 +209,7 @@ def _deviation_of(conv: Conv) -> float:
 
 
 def _with_alphas(params: Params) -> dict[str, Any]:
-    leaves = flatten_dict(params)
+    leaves: dict[tuple[str, ...], Any] = dict(flatten_dict(params))
     alphas = {path: jnp.full_like(leaf, ALPHA) for path, leaf in leaves.items() if "alpha" in path}
     return unflatten_dict({**leaves, **alphas})
 

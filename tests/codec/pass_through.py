@@ -55,10 +55,16 @@ class PassThroughModel(FlaxDacModel):
         latents_or_samples, *others = arrays
         if method == "decode":
             codes, num_frames = others
-            assert latents_or_samples is num_frames is None
-            return self._decode(codes)
-        assert (method, others) == ("encode", [None])
-        return self._encode(latents_or_samples)
+            assert latents_or_samples is None
+            decoded = self._decode(codes)
+            return decoded if num_frames is None else self._without_rest(decoded, num_frames)
+        (lengths,) = others
+        encoded = self._encode(latents_or_samples)
+        if method == "encode_codes":
+            assert not np.any(latents_or_samples[..., int(lengths.max()) :])
+            return encoded.audio_codes
+        assert (method, lengths) == ("encode", None)
+        return encoded
 
     def _encode(self, input_values):
         channels, one, num_samples = input_values.shape
@@ -68,6 +74,12 @@ class PassThroughModel(FlaxDacModel):
         frames = codes.reshape(channels, -1, HOP_LENGTH)
         self.frames_at_once.append(channels * frames.shape[1])
         return FlaxDacEncoderOutput(audio_codes=frames.transpose(0, 2, 1))
+
+    def _without_rest(self, decoded, num_frames):
+        audio = np.array(decoded.audio_values)
+        lengths = self.config.decoded_length(num_frames)
+        audio[np.arange(audio.shape[1]) >= lengths[:, None]] = 0
+        return FlaxDacDecoderOutput(audio_values=audio)
 
     def _decode(self, audio_codes):
         channels, _, num_frames = audio_codes.shape

@@ -3,6 +3,7 @@
 import dataclasses
 import weakref
 
+import jax
 import numpy as np
 import pytest
 
@@ -43,9 +44,24 @@ def clips(codec):
     return [(noise(count * each, length, seed=length), rate) for count, length, rate in CLIPS]
 
 
+class InPieces(AudioCodec):
+    """Codes every clip as a long one, piece by piece, each piece of the length that it has."""
+
+    def _encode_at_once(self, samples, levels):
+        return None
+
+    def _decode_at_once(self, clip):
+        return None
+
+
 @pytest.fixture(scope="module")
-def alone(codec, clips):
-    return [codec.encode(*clip) for clip in clips]
+def in_pieces(codec):
+    return InPieces(codec.model)
+
+
+@pytest.fixture(scope="module")
+def alone(in_pieces, clips):
+    return [in_pieces.encode(*clip) for clip in clips]
 
 
 def encoded(codec, clips, **options):
@@ -67,14 +83,47 @@ def test_clips_are_encoded_as_they_are_alone(codec, clips, alone):
             assert getattr(together[index], field) == getattr(expected, field)
 
 
-def test_clips_are_decoded_as_they_are_alone(codec, alone):
+def test_clips_are_decoded_as_they_are_alone(codec, in_pieces, alone):
     together = dict(codec.decode_clips(enumerate(alone), **TOGETHER))
     for index, clip in enumerate(alone):
-        expected = codec.decode(clip)
+        expected = in_pieces.decode(clip)
         assert together[index].sampling_rate == expected.sampling_rate
         np.testing.assert_allclose(
             together[index].samples, expected.samples, atol=TOLERANCE, err_msg=str(CLIPS[index])
         )
+
+
+def test_a_short_clip_is_coded_as_a_long_one_is(codec, in_pieces, clips, alone):
+    for clip, expected in zip(clips, alone, strict=True):
+        encoded = codec.encode(*clip)
+        assert np.array_equal(encoded.codes, expected.codes)
+        assert encoded.segment_frames == expected.segment_frames
+        wanted = in_pieces.decode(expected).samples
+        np.testing.assert_allclose(codec.decode(expected).samples, wanted, atol=TOLERANCE)
+        half_s = expected.duration_s / 2
+        part = codec.decode(expected, half_s).samples
+        wanted = in_pieces.decode(expected, half_s).samples
+        np.testing.assert_allclose(part, wanted, atol=TOLERANCE)
+
+
+def test_clips_of_many_lengths_compile_few_programs(codec):
+    """From half a second to what is coded at once: lengths a quarter of an octave apart."""
+    compiled = []
+
+    def listen(name, _, **told):
+        if name.endswith("backend_compile_duration") and told["fun_name"] == "jit(_run)":
+            compiled.append(name)
+
+    lengths = np.linspace(0.5, 0.8, 30) * codec.sampling_rate
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for length in lengths.astype(int):
+            codec.decode(
+                codec.encode(noise(codec.config.audio_channels, length), codec.sampling_rate)
+            )
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert 2 <= len(compiled) <= 8  # of 60
 
 
 def test_a_long_clip_that_cannot_be_cut_is_coded_by_itself(monkeypatch, clips, alone, codec):
