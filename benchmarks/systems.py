@@ -6,6 +6,8 @@ finished array, with everything compiled and loaded before.
 """
 
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,26 +21,93 @@ Operations = tuple[Callable[[np.ndarray], Any], Callable[[Any], np.ndarray]]
 BANDWIDTH = 6.0  # kbps, of EnCodec models that have it; others have one
 
 
-def codax_dac(folder: str, _original: str) -> Operations:
+def codax_dac(folder: str, _original: str, **dtypes: Any) -> Operations:
     from codax import FlaxDacModel
 
-    model = FlaxDacModel.from_pretrained(folder)
+    model = FlaxDacModel.from_pretrained(folder, **dtypes)
     return (
         lambda samples: np.asarray(model.encode(samples).audio_codes),
         lambda codes: np.asarray(model.decode(audio_codes=codes).audio_values),
     )
 
 
+def codax_dac_bf16(folder: str, original: str) -> Operations:
+    import jax.numpy as jnp
+
+    return codax_dac(folder, original, dtype=jnp.bfloat16, encode_dtype=jnp.bfloat16)
+
+
 def transformers_dac(folder: str, _original: str) -> Operations:
+    model, torch = _torch_model("DacModel", folder)
+    return _dac_operations(model, torch, torch.float32)
+
+
+def transformers_dac_compiled(folder: str, _original: str) -> Operations:
+    """Both networks by torch.compile, for each shape anew."""
+    model, torch = _torch_model("DacModel", folder)
+    model.encoder = torch.compile(model.encoder, dynamic=False)
+    model.decoder = torch.compile(model.decoder, dynamic=False)
+    return _dac_operations(model, torch, torch.float32)
+
+
+def transformers_dac_bf16(folder: str, _original: str) -> Operations:
+    model, torch = _torch_model("DacModel", folder)
+    return _dac_operations(model.to(torch.bfloat16), torch, torch.bfloat16)
+
+
+def onnx_dac(folder: str, _original: str) -> Operations:
+    """transformers' model, as ONNX Runtime runs it."""
+    model, torch = _torch_model("DacModel", folder)
+
+    class Encode(torch.nn.Module):
+        def forward(self, samples):
+            return model.encode(samples).audio_codes
+
+    class Decode(torch.nn.Module):
+        def forward(self, codes):
+            return model.decode(audio_codes=codes).audio_values
+
+    return _exported(Encode(), torch), _exported(Decode(), torch)
+
+
+def _torch_model(name: str, folder: str) -> tuple[Any, Any]:
     import torch
-    from transformers import DacModel
+    import transformers
 
     torch.set_grad_enabled(False)
-    model = DacModel.from_pretrained(folder).eval()
-    return (
-        lambda samples: model.encode(torch.from_numpy(samples)).audio_codes.numpy(),
-        lambda codes: model.decode(audio_codes=torch.from_numpy(codes)).audio_values.numpy(),
-    )
+    model = getattr(transformers, name).from_pretrained(folder)
+    return model.eval().requires_grad_(False), torch
+
+
+def _dac_operations(model: Any, torch: Any, dtype: Any) -> Operations:
+    def encode(samples: np.ndarray) -> np.ndarray:
+        return model.encode(torch.from_numpy(samples).to(dtype)).audio_codes.numpy()
+
+    def decode(codes: np.ndarray) -> np.ndarray:
+        audio = model.decode(audio_codes=torch.from_numpy(codes)).audio_values
+        return audio.to(torch.float32).numpy()
+
+    return encode, decode
+
+
+def _exported(module: Any, torch: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of one array that ONNX Runtime computes; exported for each shape anew."""
+    import onnxruntime
+
+    sessions = {}
+
+    def run(array: np.ndarray) -> np.ndarray:
+        array = array.astype(np.int64) if array.dtype == np.int32 else array
+        if array.shape not in sessions:
+            with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                path = str(Path(folder, "model.onnx"))
+                arguments = (torch.from_numpy(array),)
+                torch.onnx.export(module, arguments, path, input_names=["input"], dynamo=False)
+                sessions[array.shape] = onnxruntime.InferenceSession(path)
+        return sessions[array.shape].run(None, {"input": array})[0]
+
+    return run
 
 
 def descript_audio_codec(_folder: str, original: str) -> Operations:
@@ -74,11 +143,40 @@ def codax_encodec(folder: str, _original: str) -> Operations:
 
 
 def transformers_encodec(folder: str, _original: str) -> Operations:
-    import torch
-    from transformers import EncodecModel
+    model, torch = _torch_model("EncodecModel", folder)
+    return _encodec_operations(model, torch)
 
-    torch.set_grad_enabled(False)
-    model = EncodecModel.from_pretrained(folder).eval()
+
+def transformers_encodec_compiled(folder: str, _original: str) -> Operations:
+    """Both networks by torch.compile, for each shape anew."""
+    model, torch = _torch_model("EncodecModel", folder)
+    model.encoder = torch.compile(model.encoder, dynamic=False)
+    model.decoder = torch.compile(model.decoder, dynamic=False)
+    return _encodec_operations(model, torch)
+
+
+def onnx_encodec(folder: str, _original: str) -> Operations:
+    """transformers' model, its networks and quantizer, as ONNX Runtime runs them.
+
+    Of models that code a clip whole, without scales.
+    """
+    model, torch = _torch_model("EncodecModel", folder)
+    if model.config.chunk_length_s is not None:
+        raise NotImplementedError("clips in segments, with scales")
+    bandwidth = _bandwidth(model.config)
+
+    class Encode(torch.nn.Module):
+        def forward(self, samples):
+            return model.quantizer.encode(model.encoder(samples), bandwidth)
+
+    class Decode(torch.nn.Module):
+        def forward(self, codes):
+            return model.decoder(model.quantizer.decode(codes))
+
+    return _exported(Encode(), torch), _exported(Decode(), torch)
+
+
+def _encodec_operations(model: Any, torch: Any) -> Operations:
     bandwidth = _bandwidth(model.config)
 
     def decode(encoded) -> np.ndarray:
@@ -117,10 +215,16 @@ SYSTEMS = {
         "codax": codax_dac,
         "transformers (torch)": transformers_dac,
         "descript-audio-codec": descript_audio_codec,
+        "torch.compile": transformers_dac_compiled,
+        "ONNX Runtime": onnx_dac,
+        "codax bf16": codax_dac_bf16,
+        "torch bf16": transformers_dac_bf16,
     },
     "encodec": {
         "codax": codax_encodec,
         "transformers (torch)": transformers_encodec,
         "encodec": encodec,
+        "torch.compile": transformers_encodec_compiled,
+        "ONNX Runtime": onnx_encodec,
     },
 }
