@@ -33,25 +33,50 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_first_command_encodes_and_decodes_the_bundled_recording(tmp_path):
+def run_codax(command, folder, **environment):
+    """What a command of the README says on stdout."""
+    program, *arguments = shlex.split(command)
+    assert program == "codax"
+    finished = subprocess.run(
+        [sys.executable, "-m", "codax", *arguments],
+        cwd=folder,
+        env=os.environ | {"USE_TORCH": "0", **environment},  # installing codax brings no torch
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_first_command_goes_through_the_built_in_model_with_no_network(tmp_path):
+    install, demo = blocks("bash")[0].strip().split(" && ")
+    assert install == 'pip install ".[demo]"'
+    nobody = "http://127.0.0.1:9"
+    said = run_codax(demo, tmp_path, HF_ENDPOINT=nobody, https_proxy=nobody, http_proxy=nobody)
+    written = {path.name for path in (tmp_path / "codax-demo").iterdir()}
+    assert written == {
+        "recording.flac",
+        "recording.codax",
+        "recording.decoded.wav",
+        "recording.png",
+    }
+    assert all(name in said for name in written)
+    original, decoded = (
+        soundfile.info(tmp_path / "codax-demo" / name)
+        for name in ("recording.flac", "recording.decoded.wav")
+    )
+    assert decoded.frames == original.frames
+    assert decoded.samplerate == original.samplerate
+
+
+def test_third_command_encodes_and_decodes_with_a_released_model(tmp_path):
     """With a random model of full size in place of the trained one, as transformers writes it."""
     weights = checkpoints.make_weights(DAC)
     model_folder = checkpoints.write_transformers_folder(weights, tmp_path / "dac_44khz")
-    install, encode, decode = blocks("bash")[0].strip().split(" && ")
-    assert install == "pip install ."
     shutil.copytree(ROOT / "tests" / "assets", tmp_path / "tests" / "assets")
-    for command in (encode, decode):
-        program, *arguments = shlex.split(command.replace(HUB_ID, str(model_folder)))
-        assert program == "codax"
-        finished = subprocess.run(
-            [sys.executable, "-m", "codax", *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"USE_TORCH": "0"},  # the command installs no torch
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert finished.returncode == 0, finished.stderr
+    for command in blocks("bash")[2].strip().split(" && "):
+        run_codax(command.replace(HUB_ID, str(model_folder)), tmp_path)
     original = soundfile.info(tmp_path / "tests" / "assets" / "speech.flac")
     decoded = soundfile.info(tmp_path / "out" / "speech.wav")
     assert decoded.frames == original.frames

@@ -1,7 +1,7 @@
 """The small model that comes with codax, and a recording to try it on.
 
-A DAC for 16 kHz mono, 0.5 to 6 kbps, trained by codax on synthetic speech, music and effects. Its
-weights are a draft: docs/builtin.md.
+A DAC for 16 kHz mono, 0.5 to 6 kbps, trained by codax on synthetic speech, music and effects:
+docs/builtin.md.
 """
 
 from pathlib import Path
