@@ -6,6 +6,10 @@ products with the zeros between strides for the input's. So on CPUs the gradient
 products and convolutions without holes: DAC 44.1 kHz forwards and backwards takes 3.5 s instead of
 8.0 (0.38 s of audio, 2 cores), and convolutions of seven taps take fewer products
 (minimal_filtering.py). GPUs and TPUs, whose libraries know all this, get XLA's own.
+
+In bfloat16 XLA has fast matrix products on CPUs, whose sums are float32, but no such convolutions:
+those it computes in float32, at that rate. So convolutions of many channels are put as matrix
+products there.
 """
 
 import math
@@ -25,6 +29,9 @@ DIMENSIONS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
 FEWEST_CHANNELS = 64
 """From which on a strided kernel's gradient is faster as a matrix product than as XLA's windows."""
 
+FEWEST_CHANNELS_OF_WINDOWS = 32
+"""In and out, from which on a convolution in bfloat16 is faster as a product of its windows."""
+
 FEWEST_POSITIONS = 1024
 """Of the output, below which both gradients are faster as matrix products; measured on 2 cores."""
 
@@ -40,33 +47,49 @@ def convolve(
     dilations: Sizes,
     precision: lax.Precision,
     factors: Factors | None = None,
+    dtype: Any = jnp.float32,
 ) -> jax.Array:
-    """[B, *S, C_in], kernel [*K, C_in, C_out] -> [B, *S', C_out], over one or two axes S.
+    """float32 [B, *S, C_in], kernel [*K, C_in, C_out] -> [B, *S', C_out], over one or two axes S.
 
-    padding: zeros before and after, along each axis. factors: `tap_factors` of the kernel, where
-    they are known. Of the same dtype all. It can be differentiated backwards, not forwards, by
-    hidden and kernel.
+    padding: zeros before and after, along each axis. dtype: what is multiplied is rounded to; sums
+    are float32, but on GPUs and TPUs are rounded in the end too. factors: `tap_factors` of the
+    kernel in that dtype, where they are known. It can be differentiated backwards, not forwards,
+    by hidden and kernel.
     """
-    return _convolve(hidden, kernel, factors, strides, padding, dilations, precision)
+    dtype = jnp.dtype(dtype)
+    return _convolve(hidden, kernel, factors, strides, padding, dilations, precision, dtype)
 
 
-def _convolved(hidden, kernel, factors, strides, padding, dilations, precision):
-    """XLA's own, but on CPUs in the way that takes the fewest products."""
+def _convolved(hidden, kernel, factors, strides, padding, dilations, precision, dtype):
+    """XLA's own, but on CPUs in the way that takes the fewest products, or the fastest."""
+    geometry = {"strides": strides, "dilations": dilations, "precision": precision}
 
-    def plain(hidden, kernel, _):
-        return _of_xla(hidden, kernel, strides, padding, dilations, precision)
+    def plain(hidden, kernel, _, sums=dtype):
+        hidden, kernel = hidden.astype(dtype), kernel.astype(dtype)
+        outputs = _of_xla(hidden, kernel, padding=padding, **geometry, sums=sums)
+        return outputs.astype(jnp.float32)
 
     def with_fewer_products(hidden, kernel, factors):
         line = _as_line(hidden, kernel, strides, padding, dilations)
-        factors = tap_factors(line.kernel) if factors is None else factors
+        factors = tap_factors(line.kernel, dtype) if factors is None else factors
         outputs = filtered(
             line.hidden, factors, len(kernel), line.padding, line.dilation, precision
         )
         return outputs.reshape(len(hidden), -1, *hidden.shape[2:-1], kernel.shape[-1])
 
-    if not _takes_fewer_products(hidden, kernel, strides, padding, dilations):
+    def of_windows(hidden, kernel, _):
+        padded = jnp.pad(hidden.astype(dtype), ((0, 0), *padding, (0, 0)))
+        return _product_of_windows(padded, kernel.astype(dtype), **geometry)
+
+    on_cpu = None
+    if _takes_fewer_products(hidden, kernel, strides, padding, dilations, dtype):
+        on_cpu = with_fewer_products
+    elif dtype == jnp.bfloat16:
+        has_many = min(kernel.shape[-2:]) >= FEWEST_CHANNELS_OF_WINDOWS
+        on_cpu = of_windows if has_many else partial(plain, sums=jnp.float32)
+    if on_cpu is None:
         return plain(hidden, kernel, factors)
-    return lax.platform_dependent(hidden, kernel, factors, cpu=with_fewer_products, default=plain)
+    return lax.platform_dependent(hidden, kernel, factors, cpu=on_cpu, default=plain)
 
 
 class _Line(NamedTuple):
@@ -78,11 +101,11 @@ class _Line(NamedTuple):
     dilation: int
 
 
-def _takes_fewer_products(hidden, kernel, strides, padding, dilations) -> bool:
+def _takes_fewer_products(hidden, kernel, strides, padding, dilations, dtype) -> bool:
     if len(strides) == 2 and (kernel.shape[1] > 1 or strides[1] > 1 or padding[1] != (0, 0)):
         return False
     line = _as_line(hidden, kernel, strides, padding, dilations)
-    return has_fewer_products(line.hidden, line.kernel, strides[0])
+    return has_fewer_products(line.hidden, line.kernel, strides[0], dtype)
 
 
 def _as_line(hidden, kernel, strides, padding, dilations) -> _Line:
@@ -98,7 +121,7 @@ def _as_line(hidden, kernel, strides, padding, dilations) -> _Line:
     return _Line(samples, kernel[:, 0], (before * width, after * width), dilations[0] * width)
 
 
-def _of_xla(hidden, kernel, strides, padding, dilations, precision):
+def _of_xla(hidden, kernel, strides, padding, dilations, precision, sums=None):
     return lax.conv_general_dilated(
         hidden,
         kernel,
@@ -107,31 +130,51 @@ def _of_xla(hidden, kernel, strides, padding, dilations, precision):
         rhs_dilation=dilations,
         dimension_numbers=DIMENSIONS[len(strides)],
         precision=precision,
+        preferred_element_type=sums,
     )
 
 
-def _forwards(hidden, kernel, factors, strides, padding, dilations, precision):
-    outputs = _convolved(hidden, kernel, factors, strides, padding, dilations, precision)
-    return outputs, (hidden, kernel)
+def _product_of_windows(padded, kernel, *, strides, dilations, precision):
+    """Float32 [B, *S', C_out]: all that lies under the taps, side by side, times the kernel."""
+    reaches = (
+        (size - 1) * dilation for size, dilation in zip(kernel.shape, dilations, strict=False)
+    )
+    lengths = tuple(
+        (size - reach - 1) // stride + 1
+        for size, reach, stride in zip(padded.shape[1:-1], reaches, strides, strict=True)
+    )
+    windows = _windows(padded, kernel, lengths, strides, dilations)
+    taps = kernel.reshape(-1, kernel.shape[-1])
+    along = (((windows.ndim - 1,), (0,)), ((), ()))
+    return lax.dot_general(windows, taps, along, precision, preferred_element_type=jnp.float32)
 
 
-def _backwards(strides, padding, dilations, precision, inputs, cotangent):
+def _forwards(hidden, kernel, factors, strides, padding, dilations, precision, dtype):
+    outputs = _convolved(hidden, kernel, factors, strides, padding, dilations, precision, dtype)
+    return outputs, (hidden.astype(dtype), kernel.astype(dtype))
+
+
+def _backwards(strides, padding, dilations, precision, dtype, inputs, cotangent):
     options = {
         "strides": strides,
         "padding": padding,
         "dilations": dilations,
         "precision": precision,
     }
+
+    def in_float32(gradients, *arrays):
+        return tuple(one.astype(jnp.float32) for one in gradients(*arrays, **options))
+
     gradients = lax.platform_dependent(
         *inputs,
-        cotangent,
-        cpu=partial(_gradients, **options),
-        default=partial(_gradients_of_xla, **options),
+        cotangent.astype(dtype),
+        cpu=partial(in_float32, _gradients),
+        default=partial(in_float32, _gradients_of_xla),
     )
     return *gradients, None
 
 
-_convolve: Any = jax.custom_vjp(_convolved, nondiff_argnums=(3, 4, 5, 6))
+_convolve: Any = jax.custom_vjp(_convolved, nondiff_argnums=(3, 4, 5, 6, 7))
 _convolve.defvjp(_forwards, _backwards)
 
 
@@ -148,7 +191,9 @@ def _gradients(hidden, kernel, cotangent, *, strides, padding, dilations, precis
     geometry = {"strides": strides, "dilations": dilations, "precision": precision}
     if any(s > 1 and d > 1 for s, d in zip(strides, dilations, strict=True)):  # no codec has it
         return _gradients_of_xla(hidden, kernel, cotangent, padding=padding, **geometry)
-    takes_fewer = _takes_fewer_products(hidden, kernel, strides, padding, dilations)
+    takes_fewer = hidden.dtype == jnp.float32 and _takes_fewer_products(
+        hidden, kernel, strides, padding, dilations, hidden.dtype
+    )
     is_short = not takes_fewer and math.prod(cotangent.shape[:-1]) < FEWEST_POSITIONS
     is_strided = max(strides) > 1
     if takes_fewer:
@@ -174,11 +219,7 @@ def _gradients(hidden, kernel, cotangent, *, strides, padding, dilations, precis
 
 def _kernel_gradient(padded, kernel, cotangent, *, strides, dilations, precision):
     """[*K, C_in, C_out]: of every tap, the inputs under it times what came of them."""
-    lengths = cotangent.shape[1:-1]
-    inputs = jnp.concatenate(
-        [_under_tap(padded, places, lengths, strides) for places in _places(kernel, dilations)],
-        axis=-1,
-    )
+    inputs = _windows(padded, kernel, cotangent.shape[1:-1], strides, dilations)
     inputs = inputs.reshape(-1, inputs.shape[-1])
     rows = cotangent.reshape(-1, cotangent.shape[-1])
     of_taps = lax.dot_general(inputs, rows, (((0,), (0,)), ((), ())), precision)
@@ -204,6 +245,12 @@ def _places(kernel, dilations: Sizes) -> list[Sizes]:
     """Where the taps of a kernel lie, the last axis the fastest."""
     sizes = zip(kernel.shape, dilations, strict=False)
     return [*product(*(range(0, size * dilation, dilation) for size, dilation in sizes))]
+
+
+def _windows(padded, kernel, lengths: Sizes, strides: Sizes, dilations: Sizes):
+    """[B, *S', K C_in], what the taps of the kernel meet, side by side."""
+    under = [_under_tap(padded, places, lengths, strides) for places in _places(kernel, dilations)]
+    return jnp.concatenate(under, axis=-1)
 
 
 def _under_tap(padded, places: Sequence[int], lengths: Sizes, strides: Sizes):
@@ -240,7 +287,10 @@ def _input_gradient(kernel, cotangent, *, strides, dilations, precision):
     taps = taps.reshape(*frames, kernel.shape[-1], -1)
     reach = [(f - 1) * d for f, d in zip(frames, dilations, strict=True)]
     around = [(r, r) for r in reach]
-    samples = _convolved(cotangent, taps, None, (1,) * len(strides), around, dilations, precision)
+    steps = (1,) * len(strides)
+    samples = _convolved(
+        cotangent, taps, None, steps, around, dilations, precision, cotangent.dtype
+    )
     lengths = samples.shape[1:-1]
     samples = samples.reshape(samples.shape[0], *lengths, *strides, kernel.shape[-2])
     # [B, F, F', s, s', C] -> [B, F, s, F', s', C]

@@ -14,7 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from .devices import is_concrete
-from .minimal_filtering import has_factors, tap_factors
+from .minimal_filtering import DTYPES, has_factors, tap_factors
 
 TAP_FACTORS = "tap_factors"
 """The collection of variables in which a convolution finds the factors of its kernel."""
@@ -23,8 +23,7 @@ TAP_FACTORS = "tap_factors"
 class KeptFactors:
     """The factors of one model's kernels. They follow its parameters when those are replaced.
 
-    dtypes: of the computation, for each part of the tree of parameters that has factors; there are
-        some for float32 alone
+    dtypes: of products, for each part of the tree of parameters that may have factors
     """
 
     def __init__(self, dtypes: Mapping[str, Any]):
@@ -42,9 +41,9 @@ class KeptFactors:
             return collection
         with jax.ensure_compile_time_eval():  # whatever is being traced around this
             factors = {
-                path: _factors_of(leaf)
+                path: _factors_of(leaf, dtype)
                 for path, leaf in flatten_dict(params).items()
-                if self._dtypes.get(path[0]) == jnp.float32 and _has_factors(path, leaf)
+                if (dtype := self._dtypes.get(path[0])) in DTYPES and _has_factors(path, leaf)
             }
         collection = {TAP_FACTORS: unflatten_dict(factors)} if factors else {}
         self._kept = leaves, collection
@@ -64,5 +63,6 @@ def _has_factors(path: tuple, leaf: Any) -> bool:
     )
 
 
-def _factors_of(kernel: Any) -> list[jax.Array]:
-    return [jax.device_put(factor, kernel.sharding) for factor in tap_factors(np.asarray(kernel))]
+def _factors_of(kernel: Any, dtype: Any) -> list[jax.Array]:
+    factors = tap_factors(np.asarray(kernel), dtype)
+    return [jax.device_put(factor, kernel.sharding) for factor in factors]

@@ -55,15 +55,16 @@ class FlaxConv(nn.Module):
         if padded and needs_own_padding(conv, lengths):
             hidden, padding = pad_for(conv, hidden, lengths), (0, 0)
         hidden = convolve(
-            hidden.astype(self.dtype),
-            kernel.astype(self.dtype),
+            hidden,
+            kernel,
             (conv.stride,),
             (padding,),
             (conv.dilation,),
             self.precision,
             self.get_variable(TAP_FACTORS, "kernel"),
+            self.dtype,
         )
-        hidden = hidden + bias.astype(self.dtype)
+        hidden = hidden + bias
         if not conv.time_group_norm:
             return hidden
         lengths_out = None if lengths is None else conv.output_length(lengths, padded)
@@ -99,16 +100,8 @@ class FlaxConvTranspose(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (conv.out_channels,))
         if lengths is not None:
             hidden = without_rest(hidden, lengths)
-        samples = convolve(
-            hidden.astype(self.dtype),
-            kernel.astype(self.dtype),
-            (1,),
-            ((1, 1),),
-            (1,),
-            self.precision,
-        )
-        samples = samples.reshape(samples.shape[0], -1, conv.out_channels)
-        samples = samples + bias.astype(self.dtype)
+        samples = convolve(hidden, kernel, (1,), ((1, 1),), (1,), self.precision, dtype=self.dtype)
+        samples = samples.reshape(samples.shape[0], -1, conv.out_channels) + bias
         if conv.time_group_norm:
             full_lengths = None if lengths is None else conv.output_length(lengths, padded=False)
             samples = FlaxTimeGroupNorm(conv.out_channels, name="norm")(samples, full_lengths)
@@ -119,7 +112,7 @@ class FlaxConvTranspose(nn.Module):
 class FlaxTimeGroupNorm(nn.Module):
     """Normalisation over time and channels together. Parameters: scale [C], bias [C].
 
-    torch.nn.GroupNorm with one group. Computed in float32.
+    torch.nn.GroupNorm with one group.
     """
 
     channels: int
@@ -127,15 +120,13 @@ class FlaxTimeGroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, hidden, lengths=None):
-        """[B, T, C] -> [B, T, C], in the dtype that came in; statistics over `lengths` int [B]."""
+        """[B, T, C] -> [B, T, C]; statistics over `lengths` int [B]."""
         scale = self.param("scale", nn.initializers.ones, (self.channels,))
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        signal = hidden.astype(jnp.float32)
-        mean = _mean_over_item(signal, lengths)
-        centred = signal - mean
+        centred = hidden - _mean_over_item(hidden, lengths)
         variance = _mean_over_item(centred * centred, lengths)
         normalised = centred * lax.rsqrt(variance + self.EPSILON)
-        return (normalised * scale + bias).astype(hidden.dtype)
+        return normalised * scale + bias
 
 
 def _mean_over_item(signal, lengths):
@@ -147,19 +138,23 @@ def _mean_over_item(signal, lengths):
 
 
 class FlaxSnake(nn.Module):
-    """`snake`, an alpha for each channel. Parameters: alpha [C]. Computed in float32."""
+    """`snake`, an alpha for each channel. Parameters: alpha [C]."""
 
     snake: Snake
 
     @nn.compact
     def __call__(self, hidden):
-        """[B, T, C] -> [B, T, C], in the dtype that came in."""
+        """[B, T, C] -> [B, T, C]."""
         alpha = self.param("alpha", nn.initializers.ones, (self.snake.channels,))
-        return snake(hidden.astype(jnp.float32), alpha).astype(hidden.dtype)
+        return snake(hidden, alpha)
 
 
 class FlaxLayers(nn.Module):
-    """Runs layers in sequence, and adds the input where they are residual."""
+    """Runs layers in sequence, and adds the input where they are residual.
+
+    dtype: what is multiplied in convolutions and LSTMs is rounded to. All else is float32, what
+    leaves a convolution too: so bfloat16 costs a third of the error of bfloat16 throughout.
+    """
 
     layers: tuple[Layer, ...]
     dtype: jnp.dtype
@@ -205,7 +200,7 @@ class FlaxLayers(nn.Module):
             case Tanh():
                 return jnp.tanh(hidden)
             case Elu():
-                return elu(hidden.astype(jnp.float32)).astype(hidden.dtype)
+                return elu(hidden)
 
 
 def _crop_centre(hidden, length: int):

@@ -50,7 +50,7 @@ class FlaxLstm(nn.Module):
             states.append(state)
         if carry is not None:
             self.put_variable(CARRY, "carry", carry._replace(states=jnp.stack(states)))
-        return hidden
+        return hidden.astype(jnp.float32)
 
     def _run(self, index: int, hidden, carry: LstmCarry | None):
         """-> the outputs [B, T, C], and the state [2, B, C] before frame `carry.leave`."""

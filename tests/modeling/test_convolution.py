@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from codax.modeling import convolution
 from codax.modeling.activations import snake
 from codax.modeling.convolution import DIMENSIONS, FEWEST_CHANNELS, FEWEST_POSITIONS, convolve
 
@@ -72,12 +73,40 @@ def test_gradients_are_those_of_xla(case):
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=2e-6 * scale)
 
 
-def test_gradients_of_bfloat16_have_its_dtype():
-    arrays = [array.astype(jnp.bfloat16) for array in arrays_of((2, 30, 3), (3, 3, 4))]
-    gradients = pulled_back(
-        lambda *inputs: convolve(*inputs, (1,), ((1, 1),), (1,), lax.Precision.DEFAULT), arrays
-    )
-    assert [gradient.dtype for gradient in gradients] == [jnp.bfloat16, jnp.bfloat16]
+@pytest.fixture(params=["few channels", "many channels"])
+def channels(request, monkeypatch):
+    """Both ways of products in bfloat16, whatever the number of channels."""
+    fewest = {"few channels": 1024, "many channels": 1}[request.param]
+    monkeypatch.setattr(convolution, "FEWEST_CHANNELS_OF_WINDOWS", fewest)
+
+
+@pytest.mark.usefixtures("channels")
+@pytest.mark.parametrize("case", CASES)
+def test_products_in_bfloat16_are_added_up_in_float32(case):
+    """On CPUs: equal to what float32 makes of the rounded factors, but for the order of sums."""
+    input_shape, kernel_shape, *geometry = CASES[case]
+    arrays = arrays_of(input_shape, kernel_shape)
+    rounded = [array.astype(jnp.bfloat16).astype(jnp.float32) for array in arrays]
+    found = convolve(*arrays, *geometry, HIGHEST, dtype=jnp.bfloat16)
+    expected = convolve(*rounded, *geometry, HIGHEST)
+    assert found.dtype == jnp.float32
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=3e-6 * float(jnp.abs(expected).max()))
+
+
+@pytest.mark.usefixtures("channels")
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_of_products_in_bfloat16_are_float32(case):
+    input_shape, kernel_shape, *geometry = CASES[case]
+    arrays = arrays_of(input_shape, kernel_shape)
+    for gradient, exact in zip(
+        pulled_back(lambda *a: convolve(*a, *geometry, HIGHEST, dtype=jnp.bfloat16), arrays),
+        pulled_back(lambda *a: convolve(*a, *geometry, HIGHEST), arrays),
+        strict=True,
+    ):
+        assert gradient.dtype == jnp.float32
+        # Three roundings by up to 2^-9, of what is multiplied and of the result.
+        np.testing.assert_allclose(gradient, exact, rtol=0, atol=2e-2 * float(jnp.abs(exact).max()))
 
 
 def test_gradients_of_snake_are_those_of_its_formula():

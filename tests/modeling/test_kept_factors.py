@@ -100,9 +100,17 @@ def test_arrays_that_can_change_have_none(model):
     assert np.max(np.abs(decoded(model) - before)) > 0.001
 
 
-def test_what_is_not_computed_in_float32_has_none(config):
-    assert set(kept(tiny_model(config))) == {"encoder", "decoder"}
-    assert set(kept(tiny_model(config, dtype=jnp.bfloat16))) == {"encoder"}
+def test_they_have_the_dtype_of_products_where_that_takes_fewer(config):
+    def dtypes(**options):
+        factors = kept(tiny_model(config, **options))
+        return {
+            name: {one.dtype.name for one in jax.tree.leaves(of_part)}
+            for name, of_part in factors.items()
+        }
+
+    assert dtypes() == {"encoder": {"float32"}, "decoder": {"float32"}}
+    assert dtypes(dtype=jnp.bfloat16) == {"encoder": {"float32"}, "decoder": {"bfloat16"}}
+    assert dtypes(dtype=jnp.float16) == {"encoder": {"float32"}}
 
 
 def test_a_copy_has_its_own(model):

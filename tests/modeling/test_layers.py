@@ -116,14 +116,14 @@ def test_gradient_of_snake_is_one_plus_the_sine_of_the_double_angle():
     np.testing.assert_allclose(slopes, expected, atol=2e-6)
 
 
-def test_snake_keeps_the_dtype_and_computes_in_float32():
-    signal = jnp.asarray(normal(1, 50, 1), jnp.bfloat16)
-    alpha = np.float32([1.3])
-    result = activate(alpha, signal)
-    assert result.dtype == jnp.bfloat16
-    # One step of bfloat16, where the exact result lies between two of its values.
-    expected = snake(np.asarray(signal), alpha)
-    np.testing.assert_allclose(result.astype(np.float32), expected, rtol=2**-7, atol=1e-6)
+def test_what_convolutions_in_bfloat16_are_added_to_is_not_rounded():
+    conv = Conv("conv", 2, 2, kernel_size=1)
+    group = FlaxLayers(
+        (Group("unit", (conv,), residual=True),), jnp.bfloat16, lax.Precision.HIGHEST
+    )
+    signal = normal(1, 50, 2)
+    params = {"unit": {"conv": {"kernel": np.zeros((1, 2, 2), "f4"), "bias": np.zeros(2, "f4")}}}
+    np.testing.assert_array_equal(run(group, params, signal, True), signal)
 
 
 def test_residual_group_adds_the_centre_of_its_input():

@@ -102,21 +102,37 @@ def test_factors_of_numpy_are_those_of_jax_rounded_once(taps):
         np.testing.assert_allclose(often, once, rtol=0, atol=1e-6)
 
 
-def zeros(*shape, dtype=jnp.float32):
-    return jax.ShapeDtypeStruct(shape, dtype)
+@pytest.mark.usefixtures("frames")
+def test_products_in_bfloat16_lose_little_more_than_without_fewer():
+    """Sums of inputs and of taps are rounded instead of these; what they give is float32."""
+    hidden, kernel = noise(1, 240, 384), noise(7, 384, 384, seed=1) / (7 * 384) ** 0.5
+    hidden, kernel = jnp.float32(hidden), jnp.float32(kernel)
+    factors = tap_factors(kernel, jnp.bfloat16)
+    assert {factor.dtype for factor in factors} == {jnp.dtype(jnp.bfloat16)}
+    found = filtered(hidden, factors, 7, (3, 3), 1, precision=HIGHEST)
+    assert found.dtype == jnp.float32
+    rounded = (np.float64(array.astype(jnp.bfloat16)) for array in (hidden, kernel))
+    plain = exact(*rounded, (3, 3), 1)
+    exactly = exact(np.float64(hidden), np.float64(kernel), (3, 3), 1)
+    error, plain_error = (np.sqrt(np.mean((one - exactly) ** 2)) for one in (found, plain))
+    assert plain_error < error < 4 * plain_error
+
+
+def zeros(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def test_it_is_for_five_or_seven_taps_of_many_channels():
     hidden, kernel = zeros(1, 600, 192), zeros(7, 192, 192)
-    assert has_fewer_products(hidden, kernel, stride=1)
-    assert has_fewer_products(hidden, zeros(5, 192, 192), stride=1)
-    assert not has_fewer_products(hidden, kernel, stride=2)
-    assert not has_fewer_products(hidden, zeros(3, 192, 192), stride=1)
-    assert not has_fewer_products(hidden, zeros(4, 192, 192), stride=1)
-    assert not has_fewer_products(hidden, zeros(7, 192, 1), stride=1)
-    assert not has_fewer_products(zeros(1, 500, 192), kernel, stride=1)
-    half = (zeros(*one.shape, dtype=jnp.bfloat16) for one in (hidden, kernel))
-    assert not has_fewer_products(*half, stride=1)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        assert has_fewer_products(hidden, kernel, 1, dtype)
+        assert has_fewer_products(hidden, zeros(5, 192, 192), 1, dtype)
+        assert not has_fewer_products(hidden, kernel, 2, dtype)
+        assert not has_fewer_products(hidden, zeros(3, 192, 192), 1, dtype)
+        assert not has_fewer_products(hidden, zeros(4, 192, 192), 1, dtype)
+        assert not has_fewer_products(hidden, zeros(7, 192, 1), 1, dtype)
+        assert not has_fewer_products(zeros(1, 500, 192), kernel, 1, dtype)
+    assert not has_fewer_products(hidden, kernel, 1, jnp.float16)
 
 
 ALONG_TIME = ((2, 90, 8), (7, 8, 8), (1,), ((9, 9),), (3,))
