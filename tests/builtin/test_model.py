@@ -68,7 +68,7 @@ def test_bfloat16_decodes_nearly_the_same(model, codes):
     halved = FlaxDacModel.from_pretrained(builtin.MODEL, dtype=jnp.bfloat16)
     audio = np.asarray(model.decode(audio_codes=codes).audio_values)
     error = np.asarray(halved.decode(audio_codes=codes).audio_values, np.float32) - audio
-    assert decibels(audio, error) > 25
+    assert decibels(audio, error) > 45
 
 
 def test_chunks_leave_no_seams(model, clip, codes):
