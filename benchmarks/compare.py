@@ -73,7 +73,7 @@ def _compare(
             given = (samples, codes) if direction == "decode" else (samples, None)
             try:
                 results[name] = worker.warm_up(direction, *given)
-            except RuntimeError as error:
+            except (RuntimeError, EOFError) as error:  # EOFError: its process was killed
                 print(f"{name}: left out: {error}")
                 workers.pop(name).stop()
                 measured.pop(name)
@@ -87,9 +87,14 @@ def _compare(
                 time.sleep(SETTLE_S)
                 measured[name].append(worker.measure())
         products = options.batch * num_products(config, direction, num_frames)
-        for row in _rows(seconds, direction, measured):
-            row["share_of_product_rate"] = round(products / row["median_s"] / rate, 3)
-            row |= _exactness(direction, results[row["system"]], results.get(REFERENCE))
+        expected = None if codes is None else results.get(REFERENCE)
+        for name, runs in measured.items():
+            row = {"preset": preset, "audio_s": seconds, "batch": options.batch}
+            row |= {"direction": direction, "system": name} | _times(name, measured)
+            median_s = statistics.median(time_s for time_s, _ in runs)
+            row["real_time_factor"] = round(options.batch * seconds / median_s, 2)
+            row["share_of_product_rate"] = round(products / median_s / rate, 3)
+            row |= _exactness(direction, results[name], expected)
             rows.append(row)
             _tell(row)
     for worker in workers.values():
@@ -97,25 +102,17 @@ def _compare(
     return rows
 
 
-def _rows(seconds: float, direction: str, measured: dict[str, list]) -> list[dict]:
+def _times(name: str, measured: dict[str, list]) -> dict[str, Any]:
     times = {name: [time_s for time_s, _ in runs] for name, runs in measured.items()}
     base = statistics.median(times["codax"]) if "codax" in times else None
-    rows = []
-    for name, runs in measured.items():
-        median, peak = statistics.median(times[name]), max(memory for _, memory in runs)
-        row = {
-            "audio_s": seconds,
-            "direction": direction,
-            "system": name,
-            "median_s": round(median, 4),
-            "min_s": round(min(times[name]), 4),
-            "max_s": round(max(times[name]), 4),
-            "real_time_factor": round(seconds / median, 2),
-            "peak_memory_mb": round(peak),
-            "time_over_codax": round(median / base, 2) if base else None,
-        }
-        rows.append(row)
-    return rows
+    median = statistics.median(times[name])
+    return {
+        "median_s": round(median, 4),
+        "min_s": round(min(times[name]), 4),
+        "max_s": round(max(times[name]), 4),
+        "peak_memory_mb": round(max(memory for _, memory in measured[name])),
+        "time_over_codax": round(median / base, 2) if base else None,
+    }
 
 
 def _tell(row: dict) -> None:
@@ -133,13 +130,13 @@ def _tell(row: dict) -> None:
 
 
 def _exactness(direction: str, result: Any, expected: Any) -> dict[str, Any]:
-    """Beside the reference: the share of codes, or dB, where both systems give plain arrays."""
+    """Beside the reference: the share of codes, or dB, where all have the same codes to decode."""
     if expected is None or result is None or result is expected:
         return {}
     if direction == "encode":
         return {"same_codes": float(np.mean(result == expected))}
     length = min(result.shape[-1], expected.shape[-1])
-    result, expected = (one.reshape(len(one), -1)[:, :length] for one in (result, expected))
+    result, expected = (one[..., :length].reshape(len(one), -1) for one in (result, expected))
     noise = np.sum(np.square(result - expected, dtype=np.float64))
     signal = np.sum(np.square(expected, dtype=np.float64))
     return {"snr_db": round(10 * math.log10(signal / max(noise, 1e-30)), 1)}

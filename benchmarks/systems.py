@@ -1,6 +1,6 @@
 """The systems that compare.py times, each as a function from a checkpoint to two operations.
 
-The first operation takes samples, float32 [1, C, T], to codes in whatever form the system has them,
+The first operation takes samples, float32 [B, C, T], to codes in whatever form the system has them,
 the second takes those back to samples. What a call costs a user is timed, from a NumPy array to a
 finished array, with everything compiled and loaded before.
 """

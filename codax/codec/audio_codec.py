@@ -154,8 +154,9 @@ class AudioCodec:
 
         start_s, end_s: seconds, where the audio that is wanted begins and ends. It equals that part
             of the whole (decoded exactly, as it is unless the configuration asks for approximate
-            chunks), and no more is decoded than it depends on; but where the loudness of the
-            original is restored, that of the whole has to be measured, which decodes all of it.
+            chunks). Of more than ten seconds no more is decoded than it depends on; but where the
+            loudness of the original is restored, that of the whole has to be measured, which
+            decodes all of it.
         restore_loudness: False leaves the audio at the level that it was coded at
 
         Files of descript-audio-codec and DAC-JAX decode as they do there, chunk by chunk, except
@@ -322,7 +323,7 @@ class AudioCodec:
         work = parts.to_encode(samples)
         if work is None:
             return None
-        sizes = self._part_sizes(parts.longest_to_encode, batch_length_s=0)
+        sizes = self._sizes_at_once(parts.longest_to_encode, work)
         return Batches(parts.encoder(levels), sizes, self.config.hop_length).run_one(work)
 
     def _decode_at_once(self, clip: EncodedAudio) -> np.ndarray | None:
@@ -331,8 +332,16 @@ class AudioCodec:
         work = parts.to_decode(clip)
         if work is None:
             return None
-        sizes = self._part_sizes(parts.longest_to_decode, batch_length_s=0)
+        sizes = self._sizes_at_once(parts.longest_to_decode, work)
         return Batches(parts.decoder(), sizes, 1).run_one(work)
+
+    def _sizes_at_once(self, longest: int, work: Work) -> PartSizes:
+        """Of one clip's parts: one by one on CPUs, elsewhere side by side, in 2, 4, 8, ... rows."""
+        sizes = self._part_sizes(longest, batch_length_s=0)
+        if jax.default_backend() == "cpu":
+            return sizes
+        size = max(sizes.size_of(part.frames) for part in work.parts)
+        return dataclasses.replace(sizes, batch=size << (len(work.parts) - 1).bit_length())
 
     def _finished(self, clip: EncodedAudio, decoded: np.ndarray) -> Audio:
         """All of a clip as the network decoded it, at the loudness and rate of the original."""
@@ -397,9 +406,10 @@ class AudioCodec:
     def _at_model_rate(
         self, clip: EncodedAudio, span: tuple[int, int] | None = None
     ) -> Iterator[np.ndarray]:
-        """As `Coder.decode`: what is short in one piece, and the rest piece by piece."""
+        """What is short in one piece; else, and segments of a span, what is needed in turn."""
         audio = None
-        if clip.num_frames <= decode_chunks(self.config, is_span=span is not None).frames:
+        is_short = clip.num_frames <= decode_chunks(self.config, is_span=span is not None).frames
+        if is_short and (span is None or clip.segment_frames is None):
             audio = self._decode_at_once(clip)
         if audio is None:
             yield from self._coder.decode(clip, span)

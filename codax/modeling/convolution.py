@@ -49,13 +49,14 @@ def convolve(
     factors: Factors | None = None,
     dtype: Any = jnp.float32,
 ) -> jax.Array:
-    """float32 [B, *S, C_in], kernel [*K, C_in, C_out] -> [B, *S', C_out], over one or two axes S.
+    """[B, *S, C_in], kernel [*K, C_in, C_out] -> float32 [B, *S', C_out], over one or two axes S.
 
     padding: zeros before and after, along each axis. dtype: what is multiplied is rounded to; sums
-    are float32, but on GPUs and TPUs are rounded in the end too. factors: `tap_factors` of the
-    kernel in that dtype, where they are known. It can be differentiated backwards, not forwards,
-    by hidden and kernel.
+    are float32, but on GPUs and TPUs are rounded in the end too, as gradients are everywhere.
+    factors: `tap_factors` of the kernel in that dtype, where they are known. It can be
+    differentiated backwards, not forwards, by hidden and kernel.
     """
+    hidden, kernel = hidden.astype(jnp.float32), kernel.astype(jnp.float32)
     dtype = jnp.dtype(dtype)
     return _convolve(hidden, kernel, factors, strides, padding, dilations, precision, dtype)
 
@@ -85,7 +86,7 @@ def _convolved(hidden, kernel, factors, strides, padding, dilations, precision, 
     if _takes_fewer_products(hidden, kernel, strides, padding, dilations, dtype):
         on_cpu = with_fewer_products
     elif dtype == jnp.bfloat16:
-        has_many = min(kernel.shape[-2:]) >= FEWEST_CHANNELS_OF_WINDOWS
+        has_many = min(kernel.shape[-2:]) >= FEWEST_CHANNELS_OF_WINDOWS and len(strides) == 1
         on_cpu = of_windows if has_many else partial(plain, sums=jnp.float32)
     if on_cpu is None:
         return plain(hidden, kernel, factors)
@@ -145,8 +146,13 @@ def _product_of_windows(padded, kernel, *, strides, dilations, precision):
     )
     windows = _windows(padded, kernel, lengths, strides, dilations)
     taps = kernel.reshape(-1, kernel.shape[-1])
-    along = (((windows.ndim - 1,), (0,)), ((), ()))
-    return lax.dot_general(windows, taps, along, precision, preferred_element_type=jnp.float32)
+    return _product(windows, taps, windows.ndim - 1, 0, precision)
+
+
+def _product(one, other, axis: int, other_axis: int, precision):
+    """Float32, whatever the dtype of both: of all along an axis of the one and one of the other."""
+    along = (((axis,), (other_axis,)), ((), ()))
+    return lax.dot_general(one, other, along, precision, preferred_element_type=jnp.float32)
 
 
 def _forwards(hidden, kernel, factors, strides, padding, dilations, precision, dtype):
@@ -222,15 +228,14 @@ def _kernel_gradient(padded, kernel, cotangent, *, strides, dilations, precision
     inputs = _windows(padded, kernel, cotangent.shape[1:-1], strides, dilations)
     inputs = inputs.reshape(-1, inputs.shape[-1])
     rows = cotangent.reshape(-1, cotangent.shape[-1])
-    of_taps = lax.dot_general(inputs, rows, (((0,), (0,)), ((), ())), precision)
+    of_taps = _product(inputs, rows, 0, 0, precision)
     return of_taps.reshape(kernel.shape)
 
 
 def _short_input_gradient(kernel, cotangent, *, strides, dilations, precision):
     """As `_input_gradient`, by one product and without a copy of the kernel, the larger of them."""
     taps = kernel.reshape(-1, kernel.shape[-1])
-    last_axis = cotangent.ndim - 1
-    of_taps = lax.dot_general(cotangent, taps, (((last_axis,), (1,)), ((), ())), precision)
+    of_taps = _product(cotangent, taps, cotangent.ndim - 1, 1, precision)
     places = _places(kernel, dilations)
     total = None
     for part, place in zip(jnp.split(of_taps, len(places), axis=-1), places, strict=True):
@@ -287,10 +292,9 @@ def _input_gradient(kernel, cotangent, *, strides, dilations, precision):
     taps = taps.reshape(*frames, kernel.shape[-1], -1)
     reach = [(f - 1) * d for f, d in zip(frames, dilations, strict=True)]
     around = [(r, r) for r in reach]
+    inputs, taps = cotangent.astype(jnp.float32), taps.astype(jnp.float32)
     steps = (1,) * len(strides)
-    samples = _convolved(
-        cotangent, taps, None, steps, around, dilations, precision, cotangent.dtype
-    )
+    samples = _convolved(inputs, taps, None, steps, around, dilations, precision, cotangent.dtype)
     lengths = samples.shape[1:-1]
     samples = samples.reshape(samples.shape[0], *lengths, *strides, kernel.shape[-2])
     # [B, F, F', s, s', C] -> [B, F, s, F', s', C]

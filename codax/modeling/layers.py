@@ -35,7 +35,10 @@ def uniform_by_fan_in(key, shape, fan_in, dtype=jnp.float32):
 
 
 class FlaxConv(nn.Module):
-    """A convolution over time. Parameters: kernel [K, C_in, C_out], bias [C_out]; its norm's."""
+    """A convolution over time. Parameters: kernel [K, C_in, C_out], bias [C_out]; its norm's.
+
+    dtype: what is multiplied is rounded to. Here and in all other layers what comes out is float32.
+    """
 
     conv: Conv
     dtype: jnp.dtype
@@ -153,7 +156,7 @@ class FlaxLayers(nn.Module):
     """Runs layers in sequence, and adds the input where they are residual.
 
     dtype: what is multiplied in convolutions and LSTMs is rounded to. All else is float32, what
-    leaves a convolution too: so bfloat16 costs a third of the error of bfloat16 throughout.
+    leaves a convolution too.
     """
 
     layers: tuple[Layer, ...]

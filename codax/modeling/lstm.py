@@ -33,7 +33,7 @@ class FlaxLstm(nn.Module):
     """Layers that run forward in time from a state of zeros, or from that of a `LstmCarry`.
 
     Parameters of layer l: input_kernel_l [C, 4C], hidden_kernel_l [4C, C], and, since torch keeps
-    two, input_bias_l [4C] and hidden_bias_l [4C].
+    two, input_bias_l [4C] and hidden_bias_l [4C]. dtype: what is multiplied is rounded to.
     """
 
     lstm: Lstm
@@ -46,29 +46,36 @@ class FlaxLstm(nn.Module):
         carry = self.get_variable(CARRY, "carry") if self.has_variable(CARRY, "carry") else None
         states = []
         for index in range(self.lstm.num_layers):
-            hidden, state = self._run(index, hidden.astype(self.dtype), carry)
+            hidden, state = self._run(index, hidden, carry)
             states.append(state)
         if carry is not None:
             self.put_variable(CARRY, "carry", carry._replace(states=jnp.stack(states)))
-        return hidden.astype(jnp.float32)
+        return hidden
 
     def _run(self, index: int, hidden, carry: LstmCarry | None):
         """-> the outputs [B, T, C], and the state [2, B, C] before frame `carry.leave`."""
         size = self.lstm.size
 
         def parameter(name, *shape):
-            value = self.param(f"{name}_l{index}", _uniform, shape, size)
-            return value.astype(self.dtype)
+            return self.param(f"{name}_l{index}", _uniform, shape, size)
+
+        def product(one, other):
+            return jnp.dot(
+                one.astype(self.dtype),
+                other.astype(self.dtype),
+                precision=self.precision,
+                preferred_element_type=jnp.float32,
+            )
 
         input_kernel = parameter("input_kernel", size, GATES * size)
-        hidden_kernel = parameter("hidden_kernel", GATES * size, size)
+        hidden_kernel = parameter("hidden_kernel", GATES * size, size).astype(self.dtype)
         bias = parameter("input_bias", GATES * size) + parameter("hidden_bias", GATES * size)
-        driven = jnp.dot(hidden, input_kernel, precision=self.precision) + bias
+        driven = product(hidden, input_kernel) + bias
 
         def step(state, driven_now):
             output, cell = state
             # This way round a CPU reads the kernel, whose size decides, from end to end.
-            gates = driven_now + jnp.dot(hidden_kernel, output.T, precision=self.precision).T
+            gates = driven_now + product(hidden_kernel, output.T).T
             enter, keep, candidate, leave = jnp.split(gates, GATES, axis=-1)
             cell = jax.nn.sigmoid(keep) * cell + jax.nn.sigmoid(enter) * jnp.tanh(candidate)
             output = jax.nn.sigmoid(leave) * jnp.tanh(cell)
@@ -82,17 +89,17 @@ class FlaxLstm(nn.Module):
             state, output = step(state, driven_now)
             return (state, kept), output
 
-        start = (jnp.zeros((len(hidden), size), self.dtype),) * 2
+        start = (jnp.zeros((len(hidden), size), jnp.float32),) * 2
         driven = jnp.swapaxes(driven, 0, 1)
         if carry is None:
             state, outputs = lax.scan(step, start, driven)
         else:
-            entering = tuple(carry.states[index].astype(self.dtype))
+            entering = tuple(carry.states[index])
             frames = jnp.arange(len(driven))
             carrying = partial(carried_step, carry, entering)
             (end, kept), outputs = lax.scan(carrying, (start, start), (frames, driven))
             state = _chosen(carry.leave == len(driven), end, kept)
-        return jnp.swapaxes(outputs, 0, 1), jnp.stack(state).astype(jnp.float32)
+        return jnp.swapaxes(outputs, 0, 1), jnp.stack(state)
 
 
 def _chosen(condition, state, other):

@@ -10,6 +10,7 @@ resampled audio (its `rates`), is left out.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import ClassVar
 
@@ -293,7 +294,10 @@ class FlaxScoredConvs(nn.Module):
 
 
 class FlaxConv2d(nn.Module):
-    """Parameters: kernel [H, W, C_in, C_out], bias [C_out], both from where torch's start."""
+    """Parameters: kernel [H, W, C_in, C_out], bias [C_out], both from where torch's start.
+
+    dtype: of products, and of what comes out.
+    """
 
     conv: Conv2d
     dtype: jnp.dtype
@@ -307,14 +311,15 @@ class FlaxConv2d(nn.Module):
         fan_in = shape[0] * shape[1] * shape[2]
         kernel = self.param("kernel", uniform_by_fan_in, shape, fan_in)
         bias = self.param("bias", uniform_by_fan_in, shape[-1:], fan_in)
-        hidden, kernel = hidden.astype(self.dtype), kernel.astype(self.dtype)
-        stride, padding, dilation = conv.stride, conv.padding, conv.dilation
+        geometry = conv.stride, conv.padding, conv.dilation
+        run = partial(convolve, precision=self.precision, dtype=self.dtype)
         if hidden.shape[2] == shape[1] == 1:  # twice as fast on CPUs over one axis
-            along = (stride[:1], padding[:1], dilation[:1])
-            hidden = convolve(hidden[:, :, 0], kernel[:, 0], *along, self.precision)[:, :, None]
+            strides, padding, dilations = geometry
+            along = (strides[:1], padding[:1], dilations[:1])
+            hidden = run(hidden[:, :, 0], kernel[:, 0], *along)[:, :, None]
         else:
-            hidden = convolve(hidden, kernel, stride, padding, dilation, self.precision)
-        return hidden + bias.astype(self.dtype)
+            hidden = run(hidden, kernel, *geometry)
+        return (hidden + bias).astype(self.dtype)
 
 
 def leaky_relu(hidden, slope: float):

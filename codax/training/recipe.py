@@ -80,18 +80,18 @@ class ExcerptRecipe:
 class OptimizerRecipe:
     """Of Adam, for the model and its discriminators alike.
 
-    warmup_steps: in which the learning rate grows from 0
-    decay: a factor of the learning rate, each step after those
+    decay: a factor of the learning rate, each step
     generator_clip, discriminator_clip: the largest norm of all gradients together; 0 for any
+    warmup_steps: before those of the decay, in which the learning rate grows from 0
     """
 
     learning_rate: float
     betas: tuple[float, ...]
     weight_decay: float
-    warmup_steps: int
     decay: float
     generator_clip: float
     discriminator_clip: float
+    warmup_steps: int = 0
 
 
 @dataclass(frozen=True)

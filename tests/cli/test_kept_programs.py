@@ -27,12 +27,29 @@ def test_a_second_command_compiles_nothing_anew(home, tiny_folder):
     write_audio("noise.wav")
     command = ("encode", "noise.wav", "--model", tiny_folder, "--overwrite")
     finish(start(*command)).assert_succeeded()
-    kept = {path.name: path.stat().st_mtime_ns for path in home.rglob("*-cache")}
-    assert kept
+    kept = {path.name for path in home.rglob("*-cache")}
+    used = {path.name: path.read_bytes() for path in home.rglob("*-atime")}
+    assert len(kept) == len(used) > 0
     if os.name == "posix":
         assert [path.stat().st_mode & 0o777 for path in home.iterdir()] == [0o700]
     finish(start(*command)).assert_succeeded()
-    assert {path.name: path.stat().st_mtime_ns for path in home.rglob("*-cache")} == kept
+    assert {path.name for path in home.rglob("*-cache")} == kept
+    for path in home.rglob("*-atime"):  # each was read
+        assert path.read_bytes() != used[path.name], path.name
+
+
+def test_what_was_written_only_half_is_written_anew(home, tiny_folder):
+    write_audio("noise.wav")
+    command = ("encode", "noise.wav", "--model", tiny_folder, "--overwrite")
+    finish(start(*command)).assert_succeeded()
+    whole = {path: path.read_bytes() for path in home.rglob("*-cache")}
+    for path, program in whole.items():
+        path.with_name(path.name.removesuffix("cache") + "atime").unlink()
+        path.write_bytes(program[:100])
+        os.utime(path, (0, 0))
+    finish(start(*command)).assert_succeeded()
+    for path in whole:
+        assert len(path.read_bytes()) > 100
 
 
 def test_damaged_programs_are_compiled_without_a_word(home, tiny_folder):
@@ -56,6 +73,25 @@ def test_where_nothing_can_be_kept_commands_run_all_the_same(home, tmp_path):
     root.write_text("")
     finished = finish(start(script=SAYS_WHERE, XDG_CACHE_HOME=str(root)))
     assert (finished.status, finished.out.strip(), finished.err) == (0, "None", "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_a_folder_that_others_may_write_into_is_not_trusted(home):
+    kept = home / kept_programs._cpu_name()
+    kept.mkdir(parents=True)
+    kept.chmod(0o777)
+    assert finish(start(script=SAYS_WHERE)).out.strip() == "None"
+
+
+def test_a_limit_that_the_environment_tells_stays(home):
+    script = (
+        "from codax.cli.kept_programs import keep_programs; keep_programs(); import jax; "
+        "print(jax.config.jax_compilation_cache_max_size, jax.config.jax_compilation_cache_dir)"
+    )
+    finished = finish(start(script=script, JAX_COMPILATION_CACHE_MAX_SIZE="12345"))
+    most, folder = finished.out.split()
+    assert most == "12345"
+    assert folder.startswith(str(home))
 
 
 def test_a_cpu_with_other_instructions_has_programs_of_its_own(tmp_path, monkeypatch):

@@ -144,8 +144,8 @@ ALONG_COLUMNS = ((2, 90, 3, 8), (5, 1, 8, 8), (1, 1), ((2, 2), (0, 0)), (1, 1))
 def test_convolutions_and_their_gradients_take_it(case, monkeypatch):
     shape, kernel_shape, *geometry = case
 
-    def outputs_and_gradients(hidden, kernel, factors=None):
-        run = partial(convolve, precision=HIGHEST, factors=factors)
+    def outputs_and_gradients(hidden, kernel, factors=None, dtype=jnp.float32):
+        run = partial(convolve, precision=HIGHEST, factors=factors, dtype=dtype)
         outputs, pull_back = jax.vjp(lambda *inputs: run(*inputs, *geometry), hidden, kernel)
         return outputs, *pull_back(jnp.cos(outputs))
 
@@ -162,3 +162,9 @@ def test_convolutions_and_their_gradients_take_it(case, monkeypatch):
             scale = jnp.max(jnp.abs(expected))
             assert jnp.any(one != expected)
             np.testing.assert_allclose(one / scale, expected / scale, rtol=0, atol=LARGEST)
+    # Rounded are sums of inputs and of taps, by 2^-9, not what weights make of rounded sums.
+    for one, expected in zip(
+        outputs_and_gradients(hidden, kernel, dtype=jnp.bfloat16), plain, strict=True
+    ):
+        error = jnp.sqrt(jnp.mean((one - expected) ** 2) / jnp.mean(expected**2))
+        assert 1e-3 < error < 0.015

@@ -65,6 +65,8 @@ def test_reconstruction_is_the_same_and_the_encoder_learns_otherwise():
     leaves = [one["quantizer"][codebook[0]][codebook[1]][codebook[2]] for one in (straight, turned)]
     assert not np.any(leaves[0])  # straight through, only the codebook's loss teaches it
     assert np.any(leaves[1])
+    straight, turned = (one["encoder"]["conv1"]["bias"] for one in (straight, turned))
+    assert np.max(np.abs(turned - straight)) > 0.01 * np.max(np.abs(straight)) > 0
 
 
 def test_encodec_has_no_such_gradient():
