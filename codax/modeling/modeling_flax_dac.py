@@ -70,7 +70,7 @@ class FlaxDacOutput(ModelOutput):
 class FlaxDacModule(nn.Module):
     """The network: encoder, residual quantizer, decoder.
 
-    dtype: of the decoder's computation; encode_dtype: of the encoder's. Parameters, the quantizer
+    dtype: of the decoder's products; encode_dtype: of the encoder's. Parameters, the quantizer
     and all outputs are float32. precision: of float32 products (GPUs and TPUs round their factors
     to 10 or 7 bits of mantissa below HIGHEST, which changes codes).
     """
@@ -162,8 +162,9 @@ class FlaxDacModel(FlaxPreTrainedCodec):
     `jax.jit`, `jax.vmap` and `jax.grad`: give `params` there as an argument, so that they are not
     compiled in as constants. `model.module` is the Flax module itself, for `apply` and `bind`.
 
-    dtype: of decoding. jnp.bfloat16 is faster where the hardware has it, and less exact.
-    encode_dtype: of encoding; anything but float32 changes codes.
+    dtype: of the decoder's products; all else is float32. jnp.bfloat16 is faster where the hardware
+        has it, and less exact.
+    encode_dtype: of the encoder's; anything but float32 changes codes.
     precision: of float32 products; the default reproduces the reference on every device.
     """
 

@@ -14,3 +14,4 @@ train() {  # RECIPE [OPTION...]
 }
 train recipe
 train finish --from-pretrained "$output/recipe/model"
+train polish --from-pretrained "$output/finish/model"
