@@ -3,6 +3,7 @@
     python benchmarks/compare.py                       # 1, 10 and 60 s of 44.1 kHz audio
     python benchmarks/compare.py --preset encodec_24khz --seconds 10 --repeats 9 --json result.json
     python benchmarks/compare.py --seconds 10 --batch 8 --systems codax "codax bf16" "torch bf16"
+    python benchmarks/compare.py --seconds 10 --initial   # weights as transformers initialises them
 
 Each system lives in a process of its own, so that peak memory is its own and no thread pool
 disturbs another. Repetitions are interleaved (A B C, A B C, ...), so that a machine whose speed
@@ -43,7 +44,7 @@ def main() -> None:
     rate = products_per_second()
     print(f"{rate / 1e9:.0f} GFLOP/s, matrix products in float32")
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = _write_checkpoint(options.preset, Path(folder))
+        checkpoint = _write_checkpoint(options.preset, Path(folder), options.initial)
         rows = [
             row
             for seconds in options.seconds
@@ -246,8 +247,11 @@ def peak_memory_mb() -> float:
     return int(line.split()[1]) / 1024
 
 
-def _write_checkpoint(preset: str, folder: Path) -> tuple[str, str]:
-    """Full-size random weights, as a folder of transformers and as the authors' file."""
+def _write_checkpoint(preset: str, folder: Path, initial: bool) -> tuple[str, str]:
+    """Full-size random weights, as a folder of transformers and as the authors' file.
+
+    Those of the parity tests, which make the most of every difference, or, of DAC, `initial` ones.
+    """
     if preset.startswith("encodec"):
         from tests.reference import encodec_checkpoints, encodec_variants
 
@@ -257,7 +261,8 @@ def _write_checkpoint(preset: str, folder: Path) -> tuple[str, str]:
         return str(folder / "transformers"), str(folder / f"{preset}.th")
     from tests.reference import checkpoints, variants
 
-    weights = checkpoints.make_weights(variants.VARIANTS[preset.removeprefix("dac_")])
+    make_weights = checkpoints.make_initial_weights if initial else checkpoints.make_weights
+    weights = make_weights(variants.VARIANTS[preset.removeprefix("dac_")])
     checkpoints.write_transformers_folder(weights, folder / "transformers")
     checkpoints.write_descript_file(weights, folder / "weights.pth")
     return str(folder / "transformers"), str(folder / "weights.pth")
@@ -269,6 +274,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, nargs="+", default=[1, 10, 60])
     parser.add_argument("--batch", type=int, default=1, help="clips at once")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--initial", action="store_true", help="weights as transformers has them")
     parser.add_argument(
         "--limit-s",
         type=float,

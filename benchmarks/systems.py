@@ -43,10 +43,8 @@ def transformers_dac(folder: str, _original: str) -> Operations:
 
 
 def transformers_dac_compiled(folder: str, _original: str) -> Operations:
-    """Both networks by torch.compile, for each shape anew."""
     model, torch = _torch_model("DacModel", folder)
-    model.encoder = torch.compile(model.encoder, dynamic=False)
-    model.decoder = torch.compile(model.decoder, dynamic=False)
+    _compile_networks(model, torch)
     return _dac_operations(model, torch, torch.float32)
 
 
@@ -68,6 +66,14 @@ def onnx_dac(folder: str, _original: str) -> Operations:
             return model.decode(audio_codes=codes).audio_values
 
     return _exported(Encode(), torch), _exported(Decode(), torch)
+
+
+def _compile_networks(model: Any, torch: Any) -> None:
+    """Both networks by torch.compile, for each shape anew, and for each layer if need be."""
+    torch._dynamo.config.recompile_limit = 64
+    torch._dynamo.config.capture_scalar_outputs = True  # EnCodec's padding
+    model.encoder = torch.compile(model.encoder, dynamic=False)
+    model.decoder = torch.compile(model.decoder, dynamic=False)
 
 
 def _torch_model(name: str, folder: str) -> tuple[Any, Any]:
@@ -148,10 +154,8 @@ def transformers_encodec(folder: str, _original: str) -> Operations:
 
 
 def transformers_encodec_compiled(folder: str, _original: str) -> Operations:
-    """Both networks by torch.compile, for each shape anew."""
     model, torch = _torch_model("EncodecModel", folder)
-    model.encoder = torch.compile(model.encoder, dynamic=False)
-    model.decoder = torch.compile(model.decoder, dynamic=False)
+    _compile_networks(model, torch)
     return _encodec_operations(model, torch)
 
 

@@ -51,6 +51,14 @@ def divided_where_possible(
     ]
 
 
+def on_cpus(params: Any) -> bool:
+    """Whether what takes this array, or tree of arrays, is computed on CPUs."""
+    leaves = [leaf for leaf in jax.tree.leaves(params) if is_concrete(leaf)]
+    if not leaves:
+        return jax.default_backend() == "cpu"
+    return all(device.platform == "cpu" for leaf in leaves for device in leaf.devices())
+
+
 def is_concrete(array: Any) -> bool:
     """Whether it is a `jax.Array` with values, on devices."""
     return isinstance(array, jax.Array) and not isinstance(array, Tracer)

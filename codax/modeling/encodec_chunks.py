@@ -30,6 +30,9 @@ from .lstm import LstmCarry
 from .segments import OverlapAdd
 from .windows import joined
 
+PARTS_OF_SEGMENT = (8, 4, 2, 1)
+"""Of a clip's last segment, which may be short, such a part is coded, rather than all of it."""
+
 PREFIX_FRAMES = 512
 """Frames at a time of what is run through for the LSTM's state alone."""
 
@@ -211,31 +214,27 @@ def encode_in_groups(
 
     def encoded() -> Iterator[tuple[range, Any]]:
         for group in _groups(count, at_once):
-            segments = np.zeros((at_once, batch, channels, size), np.float32)
             own_lengths = np.zeros((at_once, batch), np.int32)
-            for row, row_lengths, index in zip(segments, own_lengths, group, strict=False):
-                piece = samples[..., index * stride : index * stride + size]
+            starts = np.arange(group.start, group.stop) * stride
+            own_lengths[: len(group)] = (lengths - starts[:, None]).clip(0, size)
+            fitting = _fitting(own_lengths.max(), size)
+            segments = np.zeros((at_once, batch, channels, fitting), np.float32)
+            for row, start in zip(segments, starts, strict=False):
+                piece = samples[..., start : start + fitting]
                 row[..., : piece.shape[-1]] = piece
-                row_lengths[:] = (lengths - index * stride).clip(0, size)
-            segments = segments.reshape(-1, channels, size).swapaxes(1, 2)
-            yield (
-                group,
-                model._apply(
-                    "encode_segments",
-                    params,
-                    segments,
-                    own_lengths.reshape(-1),
-                    num_quantizers=levels,
-                ),
-            )
+            segments = segments.reshape(-1, channels, fitting).swapaxes(1, 2)
+            arrays = segments, _unless_all(own_lengths.reshape(-1), fitting)
+            options = {"num_quantizers": levels}
+            yield group, model._apply("encode_segments", params, *arrays, **options)
 
-    pieces = []
-    for group, arrays in one_ahead(encoded()):
-        fetched = [on_host(array) for array in arrays if array is not None]
-        pieces.append([a.reshape(at_once, batch, *a.shape[1:])[: len(group)] for a in fetched])
-    codes, *scales = (np.concatenate(one) for one in zip(*pieces, strict=True))
     longest = model.config.encoded_length(min(size, length))
-    return codes[..., :longest], scales[0] if scales else None
+    pieces = []
+    for group, (codes, scales) in one_ahead(encoded()):
+        arrays = [_fitted(on_host(codes), longest)]
+        arrays += [] if scales is None else [on_host(scales)]
+        pieces.append([a.reshape(at_once, batch, *a.shape[1:])[: len(group)] for a in arrays])
+    codes, *scales = (np.concatenate(one) for one in zip(*pieces, strict=True))
+    return codes, scales[0] if scales else None
 
 
 def decode_in_groups(
@@ -258,6 +257,7 @@ def decode_in_groups(
     count, batch, _, total = codes.shape
     frames = np.full((count, batch), total) if num_frames is None else np.asarray(num_frames)
     skipped = max(first - (config.segmenting.length - 1) // stride, 0)
+    longest = config.encoded_length(config.segmenting.length)
 
     def fill(array: Any, group: range) -> Any:
         if array is None:
@@ -268,12 +268,16 @@ def decode_in_groups(
 
     def decoded() -> Iterator[tuple[range, Any]]:
         for group in _groups(count, at_once, skipped):
-            pieces = (fill(array, group) for array in (codes, scales, frames))
-            yield group, model._apply("decode_segments", params, *pieces)
+            own_codes, own_scales, own_frames = (
+                fill(array, group) for array in (codes, scales, frames)
+            )
+            fitting = _fitting(own_frames.max(), longest)
+            arrays = _fitted(own_codes, fitting), own_scales, _unless_all(own_frames, fitting)
+            yield group, model._apply("decode_segments", params, *arrays)
 
     def segments() -> Iterator[np.ndarray]:
         for group, samples in one_ahead(decoded()):
-            fetched = on_host(samples).swapaxes(1, 2)
+            fetched = _fitted(on_host(samples).swapaxes(1, 2), total * config.hop_length)
             yield from fetched.reshape(at_once, batch, *fetched.shape[1:])[: len(group)]
 
     lengths = frames * config.hop_length
@@ -285,6 +289,23 @@ def decode_in_groups(
             yield piece[..., :left]
             left -= min(left, stride)
     yield adding.flush()[..., :left]
+
+
+def _fitting(length: int, longest: int) -> int:
+    """Of few sizes, each of which is a program, the least that holds `length`."""
+    sizes = (-(-longest // parts) for parts in PARTS_OF_SEGMENT)
+    return next(size for size in sizes if size >= length)
+
+
+def _fitted(array: np.ndarray, size: int) -> np.ndarray:
+    """[..., n] -> [..., size], cut off or filled up with zeros."""
+    missing = max(size - array.shape[-1], 0)
+    return np.pad(array[..., :size], [*[(0, 0)] * (array.ndim - 1), (0, missing)])
+
+
+def _unless_all(lengths: np.ndarray, size: int) -> np.ndarray | None:
+    """None where all lengths are `size`: the network is faster where it need not mask."""
+    return None if (lengths == size).all() else lengths
 
 
 def _groups(count: int, size: int, first: int = 0) -> Iterator[range]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from .devices import is_concrete
+from .devices import is_concrete, on_cpus
 from .minimal_filtering import DTYPES, has_factors, tap_factors
 
 TAP_FACTORS = "tap_factors"
@@ -60,7 +60,7 @@ def _has_factors(path: tuple, leaf: Any) -> bool:
         and leaf.dtype == jnp.float32
         and has_factors(leaf)
         and leaf.is_fully_addressable
-        and all(device.platform == "cpu" for device in leaf.devices())
+        and on_cpus(leaf)
     )
 
 

@@ -67,11 +67,10 @@ class FlaxConv(nn.Module):
             self.get_variable(TAP_FACTORS, "kernel"),
             self.dtype,
         )
-        hidden = hidden + bias
         if not conv.time_group_norm:
-            return hidden
+            return hidden + bias
         lengths_out = None if lengths is None else conv.output_length(lengths, padded)
-        return FlaxTimeGroupNorm(conv.out_channels, name="norm")(hidden, lengths_out)
+        return FlaxTimeGroupNorm(conv.out_channels, name="norm")(hidden, bias, lengths_out)
 
 
 class FlaxConvTranspose(nn.Module):
@@ -104,10 +103,12 @@ class FlaxConvTranspose(nn.Module):
         if lengths is not None:
             hidden = without_rest(hidden, lengths)
         samples = convolve(hidden, kernel, (1,), ((1, 1),), (1,), self.precision, dtype=self.dtype)
-        samples = samples.reshape(samples.shape[0], -1, conv.out_channels) + bias
+        samples = samples.reshape(samples.shape[0], -1, conv.out_channels)
         if conv.time_group_norm:
             full_lengths = None if lengths is None else conv.output_length(lengths, padded=False)
-            samples = FlaxTimeGroupNorm(conv.out_channels, name="norm")(samples, full_lengths)
+            samples = FlaxTimeGroupNorm(conv.out_channels, name="norm")(samples, bias, full_lengths)
+        else:
+            samples = samples + bias
         left, right = conv.padding if padded else (0, 0)
         return samples[:, left : samples.shape[1] - right]
 
@@ -122,22 +123,30 @@ class FlaxTimeGroupNorm(nn.Module):
     EPSILON: ClassVar = 1e-5
 
     @nn.compact
-    def __call__(self, hidden, lengths=None):
-        """[B, T, C] -> [B, T, C]; statistics over `lengths` int [B]."""
+    def __call__(self, hidden, offset, lengths=None):
+        """[B, T, C], to which offset [C] is added -> [B, T, C]; statistics over `lengths` int [B].
+
+        The barriers keep XLA from writing hidden + offset and what is left without its mean to
+        memory, for later use: computing them again is faster (1.9 for 3.1 ms on 2 cores, 48,000
+        samples of 32 channels with the convolution before and the activation after).
+        """
         scale = self.param("scale", nn.initializers.ones, (self.channels,))
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        centred = hidden - _mean_over_item(hidden, lengths)
-        variance = _mean_over_item(centred * centred, lengths)
-        normalised = centred * lax.rsqrt(variance + self.EPSILON)
-        return normalised * scale + bias
+        means = _mean_over_time(hidden, lengths) + offset
+        shift = offset - jnp.mean(means, axis=2, keepdims=True)
+        hidden, shift = lax.optimization_barrier((hidden, shift))
+        squares = _mean_over_time((hidden + shift) ** 2, lengths)
+        variance = jnp.mean(squares, axis=2, keepdims=True)
+        hidden, shift, variance = lax.optimization_barrier((hidden, shift, variance))
+        return (hidden + shift) * (lax.rsqrt(variance + self.EPSILON) * scale) + bias
 
 
-def _mean_over_item(signal, lengths):
-    """float32 [B, T, C] -> [B, 1, 1], the mean over the first `lengths` of T and all of C."""
+def _mean_over_time(signal, lengths):
+    """float32 [B, T, C] -> [B, 1, C], the mean over the first `lengths` int [B] of T."""
     if lengths is None:
-        return jnp.mean(jnp.mean(signal, axis=2, keepdims=True), axis=1, keepdims=True)
-    sums = jnp.sum(without_rest(signal, lengths).mean(axis=2), axis=1)
-    return (sums / jnp.maximum(lengths, 1).astype(jnp.float32))[:, None, None]
+        return jnp.mean(signal, axis=1, keepdims=True)
+    sums = jnp.sum(without_rest(signal, lengths), axis=1, keepdims=True)
+    return sums / jnp.maximum(lengths, 1).astype(jnp.float32)[:, None, None]
 
 
 class FlaxSnake(nn.Module):

@@ -17,7 +17,7 @@ from codax.configuration.configuration_encodec import EncodecArchitecture, Encod
 
 from .chunking import is_traced
 from .conv_padding import without_rest
-from .devices import on_host
+from .devices import on_cpus, on_host
 from .encodec_chunks import (
     decode_in_chunks,
     decode_in_groups,
@@ -304,6 +304,8 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             encoded = self._apply("encode", params, audio, coded, num_quantizers=levels)
         else:
             encoded = Encoded(*encode(self, audio, coded, levels, at_once, params))
+            if frames is None:
+                encoded = jax.tree.map(jnp.asarray, encoded)
         if coded is None:
             coded = np.full(len(audio), audio.shape[-1], np.int32)
         output = FlaxEncodecEncoderOutput(
@@ -371,6 +373,7 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
             audio = numpy.concatenate([*pieces], axis=-1)
             counts = _of_only(frames) if self.config.segmenting is None else None
             audio = _cropped(audio, counts, lengths, length, self.config.hop_length)
+            audio = jnp.asarray(audio) if chunks is None else audio
         return self._as(FlaxEncodecDecoderOutput(audio_values=audio), return_dict)
 
     def _in_chunks(
@@ -381,13 +384,14 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         A caller's `jax.jit` cannot bring segments to the host; they stay one batch there.
         """
         config = self.config
-        if chunks is None or config.codes_whole_clips:
+        if config.codes_whole_clips:
             return None
-        if at_once := self._segments_at_once(chunks.frames, codes.shape[1], params):
+        chunk_frames = None if chunks is None else chunks.frames
+        if at_once := self._segments_at_once(chunk_frames, codes.shape[1], params):
             if len(codes) <= at_once or is_traced(codes, scales, frames, params):
                 return None
             return decode_in_groups(self, codes, scales, frames, at_once, params)
-        if chunks.frames >= codes.shape[-1]:
+        if chunks is None or chunks.frames >= codes.shape[-1]:
             return None
         return decode_in_chunks(self, codes[0], _of_only(frames), chunks, params)
 
@@ -503,14 +507,18 @@ class FlaxEncodecModel(FlaxPreTrainedCodec):
         return self._as(output, return_dict)
 
     def _segments_at_once(self, frames: int | None, batch: int, params: Any) -> int | None:
-        """How many segments chunks of `frames` frames hold; None for models without segments.
+        """How many segments are coded at once, where not all are: as many as `frames` frames hold.
 
-        Several devices take as many each, of a batch of clips.
+        Several devices take as many each, of a batch of clips. On a CPU it is one where `frames` is
+        None, since what lies between the layers stays in its cache then: 10 s take 0.5 instead of
+        0.6 s to encode. None for models without segments.
         """
         segmenting = self.config.segmenting
-        if frames is None or segmenting is None:
+        if segmenting is None:
             return None
-        of_a_chunk = max(1, round(frames * self.config.hop_length / segmenting.stride))
+        if frames is None and not on_cpus(self.params if params is None else params):
+            return None
+        of_a_chunk = max(1, round((frames or 0) * self.config.hop_length / segmenting.stride))
         return of_a_chunk * self.chunks_at_once(batch, params)
 
     def _chunking(self, frames: int | None, shape: tuple[int, ...], given: Any) -> tuple[Any, Any]:

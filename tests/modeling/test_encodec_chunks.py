@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from codax.modeling.pretrained_base import _run_carrying
+from codax.modeling.pretrained_base import _run, _run_carrying
 from tests.tiny_encodec import MONO, SEGMENT, STRIDE, noise, tiny_encodec
 
 SAMPLES = 2009  # ends inside a frame
@@ -108,22 +108,34 @@ def test_longer_clips_do_not_compile_again(encodec_mono, audio):
 # --- segments ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("at_once", [1, pytest.param(2, marks=pytest.mark.full), 3, 4])
+def together(method, *arrays, **options):
+    """What a method of the model gives where it cannot take segments in groups: in a `jax.jit`."""
+
+    @jax.jit
+    def run(params, *arrays):
+        return method(*arrays, params=params, **options)
+
+    return run(method.__self__.params, *arrays)
+
+
+@pytest.mark.parametrize("at_once", [None, 1, pytest.param(2, marks=pytest.mark.full), 3, 4])
 def test_segments_in_groups_are_coded_as_together(encodec_stereo, at_once):
+    """On a CPU they are coded one by one where nothing else is said."""
     num_samples = 3 * STRIDE + 20  # four segments, the third of which is short as well
     audio = noise(2, 2, num_samples)
     mask = np.arange(num_samples) < np.array([[num_samples], [450]])
-    chunk = {"chunk_length_s": at_once * 0.048}
+    chunk = {} if at_once is None else {"chunk_length_s": at_once * 0.048}
     for given in (None, mask):
-        whole = encodec_stereo.encode(audio, given)
+        whole = together(encodec_stereo.encode, audio, padding_mask=given)
         grouped = encodec_stereo.encode(audio, given, **chunk)
+        assert isinstance(grouped.audio_codes, np.ndarray) == (at_once in (1, 2, 3))
         np.testing.assert_array_equal(grouped.audio_codes, whole.audio_codes)
         np.testing.assert_allclose(grouped.audio_scales, whole.audio_scales, rtol=1e-6)
         codes, scales = whole.audio_codes, whole.audio_scales
         length = num_samples if given is None else [num_samples, 450]
-        expected = encodec_stereo.decode(codes, scales, num_samples=length).audio_values
+        expected = together(encodec_stereo.decode, codes, scales, num_samples=length).audio_values
         result = encodec_stereo.decode(codes, scales, num_samples=length, **chunk).audio_values
-        assert isinstance(result, np.ndarray) == (at_once < 4)
+        assert isinstance(result, np.ndarray) == (at_once in (1, 2, 3))
         np.testing.assert_allclose(result, expected, atol=TOLERANCE)
 
 
@@ -132,15 +144,26 @@ def test_a_clip_between_a_stride_and_a_segment_has_the_same_frames_in_groups(
     encodec_stereo, num_samples
 ):
     audio = noise(1, 2, num_samples)
-    whole, grouped = encodec_stereo.encode(audio), encodec_stereo.encode(audio, chunk_length_s=0.01)
+    whole = together(encodec_stereo.encode, audio)
+    grouped = encodec_stereo.encode(audio, chunk_length_s=0.01)
     np.testing.assert_array_equal(grouped.audio_codes, whole.audio_codes)
     assert grouped.last_frame_pad_length == whole.last_frame_pad_length
+
+
+def test_last_segments_of_many_lengths_take_few_programs(encodec_stereo):
+    before = _run._cache_size()
+    lengths = range(STRIDE + 1, 2 * STRIDE, 31)
+    for num_samples in lengths:
+        encoded = encodec_stereo.encode(noise(1, 2, num_samples))
+        encodec_stereo.decode(encoded.audio_codes, encoded.audio_scales, num_samples=num_samples)
+    # Both ways a whole segment, one of which only a part counts, a half, a quarter, an eighth.
+    assert _run._cache_size() - before <= 2 * 5 < len(lengths)
 
 
 def test_segments_that_do_not_reach_the_next_leave_the_same_gaps(encodec_stereo):
     codes = np.random.default_rng(0).integers(0, 16, (4, 1, 3, 20))
     scales = np.ones((4, 1, 1), np.float32)
-    whole = encodec_stereo.decode(codes, scales).audio_values
+    whole = together(encodec_stereo.decode, codes, scales).audio_values
     grouped = encodec_stereo.decode(codes, scales, chunk_length_s=0.01).audio_values
     np.testing.assert_allclose(grouped, whole, atol=TOLERANCE)
 

@@ -50,6 +50,19 @@ def make_weights(variant, seed=DEFAULT_SEED):
     with torch.no_grad():
         _draw(model, generator)
         _calibrate(model, variant, generator)
+    return _weights_of(model, variant, generator)
+
+
+def make_initial_weights(variant, seed=DEFAULT_SEED):
+    """Those that transformers initialises a model of the variant with: a network nearly linear."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = DacModel(transformers_config(variant))
+    return _weights_of(model, variant, generator)
+
+
+def _weights_of(model, variant, generator):
     convolutions = {
         name: _split_norm(module, generator) for name, module in _named_convolutions(model)
     }
