@@ -223,7 +223,7 @@ def encode_in_groups(
                 piece = samples[..., start : start + fitting]
                 row[..., : piece.shape[-1]] = piece
             segments = segments.reshape(-1, channels, fitting).swapaxes(1, 2)
-            arrays = segments, _unless_all(own_lengths.reshape(-1), fitting)
+            arrays = segments, _unless_all(own_lengths.reshape(-1), size)
             options = {"num_quantizers": levels}
             yield group, model._apply("encode_segments", params, *arrays, **options)
 
@@ -272,7 +272,7 @@ def decode_in_groups(
                 fill(array, group) for array in (codes, scales, frames)
             )
             fitting = _fitting(own_frames.max(), longest)
-            arrays = _fitted(own_codes, fitting), own_scales, _unless_all(own_frames, fitting)
+            arrays = _fitted(own_codes, fitting), own_scales, _unless_all(own_frames, longest)
             yield group, model._apply("decode_segments", params, *arrays)
 
     def segments() -> Iterator[np.ndarray]:
@@ -303,9 +303,9 @@ def _fitted(array: np.ndarray, size: int) -> np.ndarray:
     return np.pad(array[..., :size], [*[(0, 0)] * (array.ndim - 1), (0, missing)])
 
 
-def _unless_all(lengths: np.ndarray, size: int) -> np.ndarray | None:
-    """None where all lengths are `size`: the network is faster where it need not mask."""
-    return None if (lengths == size).all() else lengths
+def _unless_all(lengths: np.ndarray, longest: int) -> np.ndarray | None:
+    """None where all segments are whole: the network is faster where it need not mask."""
+    return None if (lengths == longest).all() else lengths
 
 
 def _groups(count: int, size: int, first: int = 0) -> Iterator[range]:
