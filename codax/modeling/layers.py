@@ -3,7 +3,8 @@
 Kernels are plain (weight norm is folded); training reparametrises them from outside.
 """
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -26,6 +27,7 @@ from .conv_padding import needs_own_padding, pad_for, without_rest
 from .convolution import convolve
 from .kept_factors import TAP_FACTORS
 from .lstm import FlaxLstm
+from .time_blocks import spans, time_blocks
 
 
 def uniform_by_fan_in(key, shape, fan_in, dtype=jnp.float32):
@@ -165,7 +167,7 @@ class FlaxLayers(nn.Module):
     """Runs layers in sequence, and adds the input where they are residual.
 
     dtype: what is multiplied in convolutions and LSTMs is rounded to. All else is float32, what
-    leaves a convolution too.
+    leaves a convolution too. in_blocks: of time, where that is faster on a CPU (time_blocks.py).
     """
 
     layers: tuple[Layer, ...]
@@ -173,6 +175,7 @@ class FlaxLayers(nn.Module):
     precision: lax.Precision
     residual: bool = False
     shortcut: Layer | None = None
+    in_blocks: bool = False
 
     CONV_MODULES: ClassVar = {False: FlaxConv, True: FlaxConvTranspose}
 
@@ -184,16 +187,28 @@ class FlaxLayers(nn.Module):
             its own length; what follows is arbitrary.
         """
         entered, entered_lengths = hidden, lengths
-        for layer in self.layers:
-            hidden = self._run(layer, hidden, padded, lengths)
-            if lengths is not None:
-                for conv in convolutions((layer,)):
-                    lengths = conv.output_length(lengths, padded)
+        may_use_blocks = self.in_blocks and padded and not self.is_initializing()
+        for span in spans(self.layers) if may_use_blocks else [self.layers]:
+            blocks = time_blocks(span, *hidden.shape[:2]) if may_use_blocks else None
+            if blocks is not None:
+                hidden = blocks.run(self._alone(span), hidden, lengths)
+            for layer in span:
+                if blocks is None:
+                    hidden = self._run(layer, hidden, padded, lengths)
+                if lengths is not None:
+                    for conv in convolutions((layer,)):
+                        lengths = conv.output_length(lengths, padded)
         if not self.residual:
             return hidden
         if self.shortcut is not None:
             entered = self._run(self.shortcut, entered, padded, entered_lengths)
         return _crop_centre(entered, hidden.shape[1]) + hidden
+
+    def _alone(self, span: tuple[Layer, ...]) -> Callable[[Any, Any], Any]:
+        """Some of the layers, as a function that JAX may transform."""
+        layers = FlaxLayers(span, self.dtype, self.precision, parent=None)
+        variables = self.variables
+        return lambda hidden, lengths: layers.apply(variables, hidden, lengths=lengths)
 
     def _run(self, layer: Layer, hidden, padded: bool, lengths):
         match layer:
@@ -202,7 +217,13 @@ class FlaxLayers(nn.Module):
                 return module(hidden, padded, lengths)
             case Group(name, layers, residual, shortcut):
                 group = FlaxLayers(
-                    layers, self.dtype, self.precision, residual, shortcut, name=name
+                    layers,
+                    self.dtype,
+                    self.precision,
+                    residual,
+                    shortcut,
+                    self.in_blocks,
+                    name=name,
                 )
                 return group(hidden, padded, lengths)
             case Snake(name=name):

@@ -79,10 +79,13 @@ class FlaxDacModule(nn.Module):
     dtype: jnp.dtype = jnp.float32
     encode_dtype: jnp.dtype = jnp.float32
     precision: lax.Precision = lax.Precision.HIGHEST
+    in_blocks: bool = False
 
     def setup(self):
         architecture = self.architecture
-        self.encoder = FlaxLayers(architecture.encoder, self.encode_dtype, self.precision)
+        self.encoder = FlaxLayers(
+            architecture.encoder, self.encode_dtype, self.precision, in_blocks=self.in_blocks
+        )
         self.quantizer = FlaxResidualVectorQuantizer(
             architecture.n_codebooks,
             architecture.hidden_size,
@@ -90,7 +93,9 @@ class FlaxDacModule(nn.Module):
             architecture.codebook_dim,
             self.precision,
         )
-        self.decoder = FlaxLayers(architecture.decoder, self.dtype, self.precision)
+        self.decoder = FlaxLayers(
+            architecture.decoder, self.dtype, self.precision, in_blocks=self.in_blocks
+        )
 
     def __call__(self, input_values, n_quantizers: int | None = None) -> FlaxDacOutput:
         """input_values float [B, 1, T] -> the codes and the audio decoded from them, at most T."""

@@ -101,17 +101,22 @@ class FlaxEncodecModule(nn.Module):
     dtype: jnp.dtype = jnp.float32
     encode_dtype: jnp.dtype = jnp.float32
     precision: lax.Precision = lax.Precision.HIGHEST
+    in_blocks: bool = False
 
     def setup(self):
         architecture = self.architecture
-        self.encoder = FlaxLayers(architecture.encoder, self.encode_dtype, self.precision)
+        self.encoder = FlaxLayers(
+            architecture.encoder, self.encode_dtype, self.precision, in_blocks=self.in_blocks
+        )
         self.quantizer = FlaxEuclideanResidualVectorQuantizer(
             architecture.num_quantizers,
             architecture.hidden_size,
             architecture.codebook_size,
             self.precision,
         )
-        self.decoder = FlaxLayers(architecture.decoder, self.dtype, self.precision)
+        self.decoder = FlaxLayers(
+            architecture.decoder, self.dtype, self.precision, in_blocks=self.in_blocks
+        )
 
     def __call__(
         self, input_values, lengths=None, clip_lengths=None, num_quantizers: int | None = None

@@ -23,7 +23,8 @@ from transformers.utils import CONFIG_NAME, ModelOutput, logging
 from codax.files import atomic_path
 from codax.hub_saving import AUTO_MAP, HubSaving, require_pushing
 
-from .devices import divided_where_possible, mesh_of, replicated
+from .chunking import is_traced
+from .devices import divided_where_possible, mesh_of, on_cpus, replicated
 from .kept_factors import KeptFactors
 from .lstm import CARRY
 from .torch_layout import params_from_flax, params_from_torch, params_to_torch
@@ -138,7 +139,10 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         arrays = tuple(divided_where_possible(arrays, weights, batch_axes))
         kept = {} if params is not None else self._factors.of(weights)
         variables = {"params": weights, **kept}
-        return _run(self.module, method, variables, arrays, tuple(sorted(options.items())))
+        module = self.module
+        if on_cpus(weights) and not is_traced(weights, arrays):
+            module = module.clone(in_blocks=True)
+        return _run(module, method, variables, arrays, tuple(sorted(options.items())))
 
     def _apply_carrying(
         self, method: str, params: Mapping | None, carry: Mapping, *arrays, **options
