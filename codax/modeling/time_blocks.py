@@ -2,9 +2,9 @@
 
 A span of convolutions at a high rate makes arrays of tens of megabytes, which a CPU writes to
 memory, to pages that the system has to clear first, and reads back, layer by layer. In blocks of a
-few megabytes it does not: EnCodec's 32 kHz encoder takes 10 s of audio through its first four
-layers in 0.12 instead of 0.24 s (2 cores). GPUs, which want all there is to do at once, and
-gradients, which need what lies between the layers, have no use for it.
+few megabytes it does not: DAC 44.1 kHz encodes 10 s in 2.66 instead of 3.05 s and decodes them in
+5.47 instead of 5.84 s, in bfloat16 in 3.41 instead of 4.00 s (2 cores). GPUs, which want all there
+is to do at once, and gradients, which need what lies between the layers, have no use for it.
 
     window      [ context | kept          | context ]
     next                          [ context | kept          | context ]
