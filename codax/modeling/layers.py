@@ -4,6 +4,7 @@ Kernels are plain (weight norm is folded); training reparametrises them from out
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -29,6 +30,14 @@ from .kept_factors import TAP_FACTORS
 from .lstm import FlaxLstm
 from .time_blocks import spans, time_blocks
 
+FEWEST_CHANNELS_ROUNDED = 16
+"""In and out, from which on what convolutions multiply is rounded to their dtype.
+
+What narrower ones save is nothing, but what they err is heard: of all that DAC 44.1 kHz loses to
+bfloat16, the convolution to one channel at the end loses nine tenths (46.3 instead of 36.9 dB below
+the audio, with the weights that transformers initialises).
+"""
+
 
 def uniform_by_fan_in(key, shape, fan_in, dtype=jnp.float32):
     """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): what torch's convolutions, and so DAC's, start from."""
@@ -39,7 +48,8 @@ def uniform_by_fan_in(key, shape, fan_in, dtype=jnp.float32):
 class FlaxConv(nn.Module):
     """A convolution over time. Parameters: kernel [K, C_in, C_out], bias [C_out]; its norm's.
 
-    dtype: what is multiplied is rounded to. Here and in all other layers what comes out is float32.
+    dtype: what is multiplied is rounded to, where channels are not too few. Here and in all other
+    layers what comes out is float32.
     """
 
     conv: Conv
@@ -56,6 +66,7 @@ class FlaxConv(nn.Module):
         shape = (conv.kernel_size, conv.in_channels, conv.out_channels)
         kernel = self.param("kernel", uniform_by_fan_in, shape, shape[0] * shape[1])
         bias = self.param("bias", nn.initializers.zeros, (conv.out_channels,))
+        dtype = self.dtype if min(shape[1:]) >= FEWEST_CHANNELS_ROUNDED else jnp.float32
         padding = conv.padding if padded else (0, 0)
         if padded and needs_own_padding(conv, lengths):
             hidden, padding = pad_for(conv, hidden, lengths), (0, 0)
@@ -67,7 +78,7 @@ class FlaxConv(nn.Module):
             (conv.dilation,),
             self.precision,
             self.get_variable(TAP_FACTORS, "kernel"),
-            self.dtype,
+            dtype,
         )
         if not conv.time_group_norm:
             return hidden + bias
@@ -202,13 +213,15 @@ class FlaxLayers(nn.Module):
             return hidden
         if self.shortcut is not None:
             entered = self._run(self.shortcut, entered, padded, entered_lengths)
-        return _crop_centre(entered, hidden.shape[1]) + hidden
+        if not padded:  # each convolution lost what it would have padded
+            lost = sum(conv.padding[0] for conv in convolutions(self.layers))
+            entered = entered[:, lost : lost + hidden.shape[1]]
+        return entered + hidden
 
-    def _alone(self, span: tuple[Layer, ...]) -> Callable[[Any, Any], Any]:
+    def _alone(self, span: tuple[Layer, ...]) -> Callable[[Any, bool, Any], Any]:
         """Some of the layers, as a function that JAX may transform."""
         layers = FlaxLayers(span, self.dtype, self.precision, parent=None)
-        variables = self.variables
-        return lambda hidden, lengths: layers.apply(variables, hidden, lengths=lengths)
+        return partial(layers.apply, self.variables)
 
     def _run(self, layer: Layer, hidden, padded: bool, lengths):
         match layer:
@@ -234,9 +247,3 @@ class FlaxLayers(nn.Module):
                 return jnp.tanh(hidden)
             case Elu():
                 return elu(hidden)
-
-
-def _crop_centre(hidden, length: int):
-    """[B, T, C] -> [B, length, C]: unpadded layers lose as much at the one end as at the other."""
-    start = (hidden.shape[1] - length) // 2
-    return hidden[:, start : start + length]

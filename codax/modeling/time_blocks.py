@@ -11,11 +11,13 @@ is to do at once, and gradients, which need what lies between the layers, have n
 
 The windows are of one size. Those that begin or end with the signal have its padding there, and
 less context; elsewhere what the padding of a window reaches is not kept. So the numbers are those
-of the whole, as far as sums of products do not depend on the length.
+of the whole, as far as sums of products do not depend on the length. Layers that pad by mirroring,
+each of which copies the signal, run unpadded where a window lies within it.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +34,7 @@ from codax.configuration.conv_geometry import (
     output_length,
 )
 
-BLOCK_BYTES = 5_000_000
+BLOCK_BYTES = 2_500_000
 """Of the largest array between the layers, for a block."""
 
 FEWEST_BLOCKS = 12
@@ -48,6 +50,9 @@ class TimeBlocks(NamedTuple):
     A unit is what goes by a sample at the lower rate: `unit_in` samples that enter, `unit_out` that
     come out. count: of blocks; size: units that each keeps; before: units of context
     window: samples that enter for a block; length, length_out: of the whole, in samples
+    mirrors: whether layers pad by mirroring
+    inner: samples of a window within the signal, from and to, that decide what is kept
+    surplus: samples that unpadded layers make of these before those that are kept
     """
 
     count: int
@@ -58,27 +63,55 @@ class TimeBlocks(NamedTuple):
     window: int
     length: int
     length_out: int
+    mirrors: bool
+    inner: tuple[int, int]
+    surplus: int
 
-    def run(self, layers: Callable[[Any, Any], Any], hidden: Any, lengths: Any) -> Any:
-        """[B, T, C], int [B] or None -> [B, T', C'], by `layers` of a window and its lengths."""
+    def run(self, layers: Callable[[Any, bool, Any], Any], hidden: Any, lengths: Any) -> Any:
+        """[B, T, C], int [B] or None -> [B, T', C'].
+
+        layers: of a window, whether it is padded, and its items' lengths
+        """
         last_start = (self.length - self.window) // self.unit_in
         kept = self.size * self.unit_out
 
-        def block(index: Any) -> tuple[Any, Any]:
+        def window_at(start: Any) -> Any:
+            return lax.dynamic_slice_in_dim(hidden, start * self.unit_in, self.window, axis=1)
+
+        def padded(index: Any) -> tuple[Any, Any]:
             start = jnp.clip(index * self.size - self.before, 0, last_start)
-            window = lax.dynamic_slice_in_dim(hidden, start * self.unit_in, self.window, axis=1)
             own = None if lengths is None else (lengths - start * self.unit_in).clip(0, self.window)
             first = jnp.minimum(index * kept, self.length_out - kept)
-            outputs = layers(window, own)
-            outputs = lax.dynamic_slice_in_dim(outputs, first - start * self.unit_out, kept, axis=1)
-            return outputs, first
+            outputs = layers(window_at(start), True, own)
+            skipped = first - start * self.unit_out
+            return lax.dynamic_slice_in_dim(outputs, skipped, kept, axis=1), first
 
-        def add(index: Any, whole: Any) -> Any:
+        def unpadded(index: Any) -> tuple[Any, Any]:
+            window = window_at(index * self.size - self.before)
+            outputs = layers(window[:, slice(*self.inner)], False, None)
+            return outputs[:, self.surplus : self.surplus + kept], index * kept
+
+        def put(block: Callable[[Any], tuple[Any, Any]], index: Any, whole: Any) -> Any:
             return lax.dynamic_update_slice_in_dim(whole, *block(index), axis=1)
 
-        outputs, _ = jax.eval_shape(block, 0)
+        outputs, _ = jax.eval_shape(padded, 0)
         whole = jnp.zeros((len(hidden), self.length_out, outputs.shape[-1]), outputs.dtype)
-        return lax.fori_loop(0, self.count, add, whole)
+        if not self.mirrors:
+            return lax.fori_loop(0, self.count, partial(put, padded), whole)
+        end = self._end_of_the_inside(lengths)
+        whole = lax.fori_loop(1, end, partial(put, unpadded), whole)
+        at_ends = partial(put, lambda index: padded(jnp.where(index, end + index - 1, 0)))
+        return lax.fori_loop(0, self.count - end + 1, at_ends, whole)
+
+    def _end_of_the_inside(self, lengths: Any) -> Any:
+        """The first window but that at the beginning which is not within all items, at least 1."""
+        shortest = self.length if lengths is None else jnp.min(lengths)
+        last_start = (shortest - self.window) // self.unit_in
+        last = jnp.minimum(
+            (last_start + self.before) // self.size,
+            self.length_out // (self.size * self.unit_out) - 1,
+        )
+        return jnp.maximum(last + 1, 1)
 
 
 def spans(layers: Sequence[Layer]) -> Iterator[tuple[Layer, ...]]:
@@ -118,7 +151,24 @@ def time_blocks(layers: Sequence[Layer], batch: int, length: int) -> TimeBlocks 
     window = (size + before + after) * fall + length % fall
     if count < FEWEST_BLOCKS or output_length(convs, window) < (before + size) * rise:
         return None
-    return TimeBlocks(count, size, before, fall, rise, window, length, length_out)
+    first = before * rise
+    inner = input_span(convs, first, first + size * rise)
+    surplus = first - _first_unpadded(convs, inner[0])
+    mirrors = any(conv.pad_mode == "reflect" for conv in convs)
+    return TimeBlocks(
+        count, size, before, fall, rise, window, length, length_out, mirrors, inner, surplus
+    )
+
+
+def _first_unpadded(convs: Sequence[Conv], position: int) -> int:
+    """Which of the padded signal's outputs is the first, unpadded, for inputs from `position`."""
+    for conv in convs:
+        left = conv.padding[0]
+        if conv.transposed:
+            position = position * conv.stride - left
+        else:
+            position = (position + left) // conv.stride
+    return position
 
 
 def _is_local(layer: Layer) -> bool:

@@ -150,6 +150,34 @@ def test_short_signals_and_what_is_not_local_are_run_at_once():
     assert time_blocks.time_blocks((wide, norm), 1, 10_000_000) is None
 
 
+def padded_outputs(conv, length, lengths=None):
+    """bool [T'], of the first item: which were computed in windows that are padded."""
+
+    def layers(window, padded, _):
+        outputs = conv.output_length(window.shape[1], padded)
+        return jnp.full((len(window), outputs, 1), padded, jnp.float32)
+
+    batch = 1 if lengths is None else len(lengths)
+    hidden = jnp.zeros((batch, length, conv.in_channels))
+    taken = time_blocks.time_blocks((conv,), batch, length)
+    return taken, np.asarray(taken.run(layers, hidden, lengths))[0, :, 0] > 0
+
+
+def test_only_windows_at_the_ends_are_padded_where_padding_mirrors():
+    mirrored = Conv("mirrored", 64, 64, 7, padding=(6, 0), pad_mode="reflect")
+    taken, padded = padded_outputs(mirrored, 500_001)
+    assert padded[0]
+    assert padded[-1]
+    assert padded.sum() <= 2 * taken.size
+    lengths = jnp.asarray([500_001, 300_000])
+    taken, padded = padded_outputs(mirrored, 500_001, lengths)
+    inside = np.flatnonzero(~padded)
+    assert inside[0] == taken.size
+    assert 300_000 - 2 * taken.window < inside[-1] < 300_000
+    zeros = Conv("zeros", 64, 64, 7, padding=(3, 3))  # which costs nothing
+    assert padded_outputs(zeros, 500_001)[1].all()
+
+
 def test_blocks_are_of_a_few_megabytes_and_cover_the_signal():
     wide = Conv("wide", 64, 64, 7, padding=(3, 3))
     blocks = time_blocks.time_blocks((wide,), 2, 500_001)
