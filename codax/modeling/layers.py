@@ -28,7 +28,7 @@ from .conv_padding import needs_own_padding, pad_for, without_rest
 from .convolution import convolve
 from .kept_factors import TAP_FACTORS
 from .lstm import FlaxLstm
-from .time_blocks import spans, time_blocks
+from .time_blocks import spans
 
 FEWEST_CHANNELS_ROUNDED = 16
 """In and out, from which on what convolutions multiply is rounded to their dtype.
@@ -199,8 +199,8 @@ class FlaxLayers(nn.Module):
         """
         entered, entered_lengths = hidden, lengths
         may_use_blocks = self.in_blocks and padded and not self.is_initializing()
-        for span in spans(self.layers) if may_use_blocks else [self.layers]:
-            blocks = time_blocks(span, *hidden.shape[:2]) if may_use_blocks else None
+        at_once = [(self.layers, None)]
+        for span, blocks in spans(self.layers, *hidden.shape[:2]) if may_use_blocks else at_once:
             if blocks is not None:
                 hidden = blocks.run(self._alone(span), hidden, lengths)
             for layer in span:

@@ -201,7 +201,24 @@ def _nearest(vectors, codewords, precision):
     products = jnp.einsum("bfd,nd->bfn", vectors, codewords, precision=precision)
     squared_norms = jnp.sum(vectors**2, axis=-1, keepdims=True)
     distances = squared_norms - 2 * products + jnp.sum(codewords**2, axis=-1)
+    distances = lax.stop_gradient(distances)
+    return lax.platform_dependent(distances, cpu=_place_of_smallest, default=_argmin)
+
+
+def _argmin(distances):
+    """float32 [..., N] -> int32 [...], the first of ties."""
     return jnp.argmin(distances, axis=-1).astype(jnp.int32)
+
+
+def _place_of_smallest(distances):
+    """As `_argmin`, which XLA computes one by one on CPUs: 2.1 instead of 3.4 ms for 750 frames.
+
+    The barrier keeps it from computing the distances twice, which could come out differently.
+    """
+    distances = lax.optimization_barrier(distances)
+    smallest = jnp.min(distances, axis=-1, keepdims=True)
+    places = lax.broadcasted_iota(jnp.int32, distances.shape, distances.ndim - 1)
+    return jnp.min(jnp.where(distances > smallest, distances.shape[-1], places), axis=-1)
 
 
 @jax.jit

@@ -16,6 +16,7 @@ each of which copies the signal, run unpadded where a window lies within it.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -36,6 +37,9 @@ from codax.configuration.conv_geometry import (
 
 BLOCK_BYTES = 2_500_000
 """Of the largest array between the layers, for a block."""
+
+KERNEL_BYTES = 2_500_000
+"""Of the layers at a rate, from which on they do not share blocks with those before them."""
 
 FEWEST_BLOCKS = 12
 """Below which nothing is gained."""
@@ -114,8 +118,34 @@ class TimeBlocks(NamedTuple):
         return jnp.maximum(last + 1, 1)
 
 
-def spans(layers: Sequence[Layer]) -> Iterator[tuple[Layer, ...]]:
-    """Layers that may go by blocks together: to the end of a rate, and what cannot by itself."""
+def spans(
+    layers: Sequence[Layer], batch: int, length: int
+) -> Iterator[tuple[tuple[Layer, ...], "TimeBlocks | None"]]:
+    """(layers that are run together, how; None: at once), for [batch, length, C] that enter.
+
+    Blocks go through one rate after the other, for as long as kernels stay in cache too.
+    """
+    rates = deque(_rates(layers))
+    while rates:
+        span = rates.popleft()
+        blocks = time_blocks(span, batch, length)
+        while blocks and rates and _kernel_bytes(rates[0]) < KERNEL_BYTES:
+            longer = time_blocks(span + rates[0], batch, length)
+            if longer is None:
+                break
+            span, blocks = span + rates.popleft(), longer
+        yield span, blocks
+        length = output_length(convolutions(span), length)
+
+
+def _kernel_bytes(layers: Sequence[Layer]) -> int:
+    return 4 * sum(
+        conv.kernel_size * conv.in_channels * conv.out_channels for conv in convolutions(layers)
+    )
+
+
+def _rates(layers: Sequence[Layer]) -> Iterator[tuple[Layer, ...]]:
+    """The layers at each rate, to where it ends; what cannot go by blocks by itself."""
     span: list[Layer] = []
     for layer in layers:
         rises = any(conv.transposed for conv in convolutions((layer,)))

@@ -15,7 +15,7 @@ from codax.configuration.conv_geometry import (
     convolutions,
     output_length,
 )
-from codax.modeling import layers, pretrained_base, time_blocks
+from codax.modeling import pretrained_base, time_blocks
 from tests.modeling.tiny import tiny_config, tiny_model
 from tests.tiny_encodec import MONO, tiny_encodec
 
@@ -33,8 +33,8 @@ def model(request):
     return MODELS[request.param]()
 
 
-@pytest.fixture
-def blocks(monkeypatch):
+@pytest.fixture(params=[0, 2_500_000], ids=["rates apart", "rates together"])
+def blocks(monkeypatch, request):
     """Blocks of a few kilobytes; holds how spans that go by blocks were run."""
     taken = []
     decide = time_blocks.time_blocks
@@ -45,7 +45,8 @@ def blocks(monkeypatch):
 
     monkeypatch.setattr(time_blocks, "BLOCK_BYTES", 4000)
     monkeypatch.setattr(time_blocks, "FEWEST_BLOCKS", 2)
-    monkeypatch.setattr(layers, "time_blocks", recorded)
+    monkeypatch.setattr(time_blocks, "KERNEL_BYTES", request.param)
+    monkeypatch.setattr(time_blocks, "time_blocks", recorded)
 
     @partial(jax.jit, static_argnames=("module", "method", "options"))
     def run_anew(module, method, variables, arrays, options):
@@ -130,7 +131,8 @@ def test_spans_end_with_a_rate_and_at_what_is_not_local():
     up = Group("up", (Snake("snake", 2), Conv("conv", 2, 2, 4, stride=2, transposed=True)))
     same, norm = Conv("same", 2, 2, 3), Conv("norm", 2, 2, 3, time_group_norm=True)
     lstm = Lstm("lstm", 2, 1)
-    assert [*time_blocks.spans((same, down, same, lstm, same, up, same, up, norm, same))] == [
+    network = (same, down, same, lstm, same, up, same, up, norm, same)
+    assert [span for span, _ in time_blocks.spans(network, 1, 1000)] == [
         (same, down),
         (same,),
         (lstm,),
@@ -140,6 +142,17 @@ def test_spans_end_with_a_rate_and_at_what_is_not_local():
         (norm,),
         (same,),
     ]
+
+
+def test_rates_share_blocks_while_their_kernels_are_small():
+    def down(channels, next_channels):
+        return Conv("down", channels, next_channels, 4, stride=2, padding=(1, 1))
+
+    network = (down(32, 64), down(64, 128), down(128, 2048))
+    together, alone = time_blocks.spans(network, 1, 1_000_000)
+    assert [span for span, _ in (together, alone)] == [network[:2], network[2:]]
+    assert together[1].unit_in == 4
+    assert together[1].length_out == alone[1].length == 250_000
 
 
 def test_short_signals_and_what_is_not_local_are_run_at_once():
