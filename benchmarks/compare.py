@@ -274,7 +274,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, nargs="+", default=[1, 10, 60])
     parser.add_argument("--batch", type=int, default=1, help="clips at once")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--initial", action="store_true", help="weights as transformers has them")
+    parser.add_argument(
+        "--initial", action="store_true", help="of DAC: as transformers initialises it"
+    )
     parser.add_argument(
         "--limit-s",
         type=float,
@@ -284,7 +286,10 @@ def _parse() -> argparse.Namespace:
     names = dict.fromkeys(name for family in SYSTEMS.values() for name in family)
     parser.add_argument("--systems", nargs="+", choices=names, help="default: all of the family")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.initial and not options.preset.startswith("dac"):
+        parser.error("--initial is for DAC")
+    return options
 
 
 if __name__ == "__main__":

@@ -156,8 +156,12 @@ class Chunking:
 
 
 def is_traced(*trees: Any) -> bool:
-    """Whether anything is inside a caller's `jax.jit`, where nothing can be brought to the host."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
+    """Whether anything is inside a caller's `jax.jit`, where nothing can be brought to the host.
+
+    There results of computations are traced even where nothing that enters them is.
+    """
+    leaves = (*jax.tree.leaves(trees), jnp.zeros(()))
+    return any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
 def take_counts(counts: Any, starts: Sequence[Any], size: int) -> Any:

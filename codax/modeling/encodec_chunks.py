@@ -292,9 +292,9 @@ def decode_in_groups(
 
 
 def _fitting(length: int, longest: int) -> int:
-    """Of few sizes, each of which is a program, the least that holds `length`."""
+    """Of few sizes, each of which is a program, the least that holds `length`; else `length`."""
     sizes = (-(-longest // parts) for parts in PARTS_OF_SEGMENT)
-    return next(size for size in sizes if size >= length)
+    return next((size for size in sizes if size >= length), length)
 
 
 def _fitted(array: np.ndarray, size: int) -> np.ndarray:

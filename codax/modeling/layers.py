@@ -200,7 +200,7 @@ class FlaxLayers(nn.Module):
         entered, entered_lengths = hidden, lengths
         may_use_blocks = self.in_blocks and padded and not self.is_initializing()
         at_once = [(self.layers, None)]
-        for span, blocks in spans(self.layers, *hidden.shape[:2]) if may_use_blocks else at_once:
+        for span, blocks in spans(self.layers, hidden.shape[1]) if may_use_blocks else at_once:
             if blocks is not None:
                 hidden = blocks.run(self._alone(span), hidden, lengths)
             for layer in span:

@@ -140,7 +140,7 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         kept = {} if params is not None else self._factors.of(weights)
         variables = {"params": weights, **kept}
         module = self.module
-        if on_cpus(weights) and not is_traced(weights, arrays):
+        if on_cpus(weights) and mesh_of(weights) is None and not is_traced(weights, arrays):
             module = module.clone(in_blocks=True)
         return _run(module, method, variables, arrays, tuple(sorted(options.items())))
 

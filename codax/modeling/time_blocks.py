@@ -12,7 +12,7 @@ is to do at once, and gradients, which need what lies between the layers, have n
 The windows are of one size. Those that begin or end with the signal have its padding there, and
 less context; elsewhere what the padding of a window reaches is not kept. So the numbers are those
 of the whole, as far as sums of products do not depend on the length. Layers that pad by mirroring,
-each of which copies the signal, run unpadded where a window lies within it.
+each of which copies the signal, run unpadded where a window lies within an item.
 """
 
 import math
@@ -72,10 +72,20 @@ class TimeBlocks(NamedTuple):
     surplus: int
 
     def run(self, layers: Callable[[Any, bool, Any], Any], hidden: Any, lengths: Any) -> Any:
-        """[B, T, C], int [B] or None -> [B, T', C'].
+        """[B, T, C], int [B] or None -> [B, T', C'], one item after the other.
 
         layers: of a window, whether it is padded, and its items' lengths
         """
+
+        def one(item: tuple[Any, Any]) -> Any:
+            hidden, length = item
+            return self._run_one(layers, hidden[None], None if length is None else length[None])[0]
+
+        if len(hidden) == 1:
+            return self._run_one(layers, hidden, lengths)
+        return lax.map(one, (hidden, lengths))
+
+    def _run_one(self, layers: Callable[[Any, bool, Any], Any], hidden: Any, lengths: Any) -> Any:
         last_start = (self.length - self.window) // self.unit_in
         kept = self.size * self.unit_out
 
@@ -99,7 +109,7 @@ class TimeBlocks(NamedTuple):
             return lax.dynamic_update_slice_in_dim(whole, *block(index), axis=1)
 
         outputs, _ = jax.eval_shape(padded, 0)
-        whole = jnp.zeros((len(hidden), self.length_out, outputs.shape[-1]), outputs.dtype)
+        whole = jnp.zeros((1, self.length_out, outputs.shape[-1]), outputs.dtype)
         if not self.mirrors:
             return lax.fori_loop(0, self.count, partial(put, padded), whole)
         end = self._end_of_the_inside(lengths)
@@ -108,9 +118,9 @@ class TimeBlocks(NamedTuple):
         return lax.fori_loop(0, self.count - end + 1, at_ends, whole)
 
     def _end_of_the_inside(self, lengths: Any) -> Any:
-        """The first window but that at the beginning which is not within all items, at least 1."""
-        shortest = self.length if lengths is None else jnp.min(lengths)
-        last_start = (shortest - self.window) // self.unit_in
+        """The first window but that at the beginning which is not within the item, at least 1."""
+        length = self.length if lengths is None else lengths[0]
+        last_start = (length - self.window) // self.unit_in
         last = jnp.minimum(
             (last_start + self.before) // self.size,
             self.length_out // (self.size * self.unit_out) - 1,
@@ -119,18 +129,18 @@ class TimeBlocks(NamedTuple):
 
 
 def spans(
-    layers: Sequence[Layer], batch: int, length: int
-) -> Iterator[tuple[tuple[Layer, ...], "TimeBlocks | None"]]:
-    """(layers that are run together, how; None: at once), for [batch, length, C] that enter.
+    layers: Sequence[Layer], length: int
+) -> Iterator[tuple[tuple[Layer, ...], TimeBlocks | None]]:
+    """(layers that are run together, how; None: at once), for [B, length, C] that enter.
 
     Blocks go through one rate after the other, for as long as kernels stay in cache too.
     """
     rates = deque(_rates(layers))
     while rates:
         span = rates.popleft()
-        blocks = time_blocks(span, batch, length)
+        blocks = time_blocks(span, length)
         while blocks and rates and _kernel_bytes(rates[0]) < KERNEL_BYTES:
-            longer = time_blocks(span + rates[0], batch, length)
+            longer = time_blocks(span + rates[0], length)
             if longer is None:
                 break
             span, blocks = span + rates.popleft(), longer
@@ -161,8 +171,12 @@ def _rates(layers: Sequence[Layer]) -> Iterator[tuple[Layer, ...]]:
         yield tuple(span)
 
 
-def time_blocks(layers: Sequence[Layer], batch: int, length: int) -> TimeBlocks | None:
-    """How to run layers over [batch, length, C]; None where they are better run at once."""
+def time_blocks(layers: Sequence[Layer], length: int) -> TimeBlocks | None:
+    """How to run layers over [B, length, C]; None where they are better run at once.
+
+    Whatever B is: convolutions by fewer products round by the place in a window, and codes must not
+    depend on what else is in a batch.
+    """
     convs = convolutions(layers)
     if not convs or not all(map(_is_local, layers)):
         return None
@@ -172,22 +186,38 @@ def time_blocks(layers: Sequence[Layer], batch: int, length: int) -> TimeBlocks 
     if min(rise, fall) > 1 or length_out < 1:
         return None
     units = -(-length_out // rise)
-    start, stop = input_span(convs, 0, rise)
+    start, stop = _sources(convs, rise)
     before, after = -(start // fall), max(-((fall - stop) // fall), 0)
-    wanted = 4 * batch * _largest(convs, length) / BLOCK_BYTES
+    wanted = 4 * _largest(convs, length) / BLOCK_BYTES
     size = max(math.ceil(units / max(wanted, 1)), math.ceil((before + after) / LARGEST_CONTEXT))
     count = -(-units // size)
     size = -(-units // count)
     window = (size + before + after) * fall + length % fall
-    if count < FEWEST_BLOCKS or output_length(convs, window) < (before + size) * rise:
-        return None
     first = before * rise
     inner = input_span(convs, first, first + size * rise)
+    is_within = window <= length and inner[0] >= 0 and inner[1] <= window
+    if count < FEWEST_BLOCKS or not is_within:
+        return None
+    if output_length(convs, window) < first + size * rise:  # the last block's, at its own end
+        return None
     surplus = first - _first_unpadded(convs, inner[0])
     mirrors = any(conv.pad_mode == "reflect" for conv in convs)
     return TimeBlocks(
         count, size, before, fall, rise, window, length, length_out, mirrors, inner, surplus
     )
+
+
+def _sources(convs: Sequence[Conv], stop: int) -> tuple[int, int]:
+    """`input_span` of the outputs [0, stop), with all that may be mirrored into it.
+
+    At the end of an item padding is read off what comes before, by as much as is padded there.
+    """
+    start = 0
+    for conv in reversed(convs):
+        start, stop = conv.input_span(start, stop)
+        if conv.pad_mode == "reflect" and not conv.transposed:
+            start -= conv.padding[1] + (conv.stride - 1 if conv.completes_stride else 0)
+    return start, stop
 
 
 def _first_unpadded(convs: Sequence[Conv], position: int) -> int:

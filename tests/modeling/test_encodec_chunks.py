@@ -139,6 +139,26 @@ def test_segments_in_groups_are_coded_as_together(encodec_stereo, at_once):
         np.testing.assert_allclose(result, expected, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("chunk", [{}, {"chunk_length_s": 0.048}])
+def test_segments_are_coded_in_a_jit_around_arrays_that_are_known(encodec_stereo, chunk):
+    audio = noise(1, 2, 3 * STRIDE)
+    whole = encodec_stereo.encode(audio)
+    codes, scales = np.asarray(whole.audio_codes), np.asarray(whole.audio_scales)
+    in_jit = jax.jit(lambda: encodec_stereo.encode(audio, **chunk).audio_codes)()
+    np.testing.assert_array_equal(in_jit, codes)
+    expected = encodec_stereo.decode(codes, scales).audio_values
+    in_jit = jax.jit(lambda: encodec_stereo.decode(codes, scales, **chunk).audio_values)()
+    np.testing.assert_allclose(in_jit, expected, atol=TOLERANCE)
+
+
+def test_segments_of_more_frames_than_a_segment_are_decoded_one_by_one_as_together(encodec_stereo):
+    codes = np.random.default_rng(0).integers(0, 16, (3, 1, 3, 55))
+    scales = np.ones((3, 1, 1), np.float32)
+    expected = together(encodec_stereo.decode, codes, scales).audio_values
+    result = encodec_stereo.decode(codes, scales).audio_values
+    np.testing.assert_allclose(result, expected, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("num_samples", [SEGMENT - 15, STRIDE + 1])
 def test_a_clip_between_a_stride_and_a_segment_has_the_same_frames_in_groups(
     encodec_stereo, num_samples

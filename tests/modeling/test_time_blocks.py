@@ -17,7 +17,7 @@ from codax.configuration.conv_geometry import (
 )
 from codax.modeling import pretrained_base, time_blocks
 from tests.modeling.tiny import tiny_config, tiny_model
-from tests.tiny_encodec import MONO, tiny_encodec
+from tests.tiny_encodec import MONO, MUSIC, tiny_encodec
 
 TOLERANCE = 2e-6
 MODELS = {
@@ -114,6 +114,28 @@ def test_clips_of_all_lengths_end_in_blocks_as_they_end_alone(model, blocks, net
         np.testing.assert_allclose(ours[:end], row[:end], atol=TOLERANCE * np.abs(row[:end]).max())
 
 
+@pytest.mark.parametrize("ratios", [[5, 4], [4, 5], [3, 2]])
+def test_clips_that_end_anywhere_in_a_block_end_as_they_end_alone(blocks, ratios):
+    model = tiny_encodec(MUSIC, upsampling_ratios=ratios)
+    lengths = np.arange(1200, 2000, dtype=np.int32)
+    inputs = inputs_of(model, "encoder", len(lengths), 2003)
+    expected = run(model, "encoder", inputs, lengths)
+    result = run(model, "encoder", inputs, lengths, in_blocks=True)
+    assert any(blocks)
+    for row, ours, length in zip(expected, result, lengths, strict=True):
+        end = output_length(convolutions_of(model, "encoder"), int(length))
+        np.testing.assert_allclose(ours[:end], row[:end], atol=TOLERANCE * np.abs(row[:end]).max())
+
+
+def test_the_numbers_of_a_clip_do_not_depend_on_its_batch(blocks):
+    model = tiny_model(tiny_config(encoder_hidden_size=64))  # convolutions by fewer products
+    inputs = inputs_of(model, "encoder", 3, 2048)
+    together = run(model, "encoder", inputs, in_blocks=True)
+    assert any(blocks)
+    alone = run(model, "encoder", inputs[1:2], in_blocks=True)
+    np.testing.assert_array_equal(together[1:2], alone)
+
+
 def test_a_model_on_a_cpu_goes_by_blocks_but_not_in_a_callers_jit(blocks):
     model = tiny_model()
     audio = inputs_of(model, "encoder", 1, 2048).swapaxes(1, 2)
@@ -132,7 +154,7 @@ def test_spans_end_with_a_rate_and_at_what_is_not_local():
     same, norm = Conv("same", 2, 2, 3), Conv("norm", 2, 2, 3, time_group_norm=True)
     lstm = Lstm("lstm", 2, 1)
     network = (same, down, same, lstm, same, up, same, up, norm, same)
-    assert [span for span, _ in time_blocks.spans(network, 1, 1000)] == [
+    assert [span for span, _ in time_blocks.spans(network, 1000)] == [
         (same, down),
         (same,),
         (lstm,),
@@ -149,7 +171,7 @@ def test_rates_share_blocks_while_their_kernels_are_small():
         return Conv("down", channels, next_channels, 4, stride=2, padding=(1, 1))
 
     network = (down(32, 64), down(64, 128), down(128, 2048))
-    together, alone = time_blocks.spans(network, 1, 1_000_000)
+    together, alone = time_blocks.spans(network, 1_000_000)
     assert [span for span, _ in (together, alone)] == [network[:2], network[2:]]
     assert together[1].unit_in == 4
     assert together[1].length_out == alone[1].length == 250_000
@@ -157,14 +179,14 @@ def test_rates_share_blocks_while_their_kernels_are_small():
 
 def test_short_signals_and_what_is_not_local_are_run_at_once():
     wide = Conv("wide", 64, 64, 7, padding=(3, 3))
-    assert time_blocks.time_blocks((wide,), 1, 10_000) is None
-    assert time_blocks.time_blocks((Lstm("lstm", 64, 1),), 1, 10_000_000) is None
+    assert time_blocks.time_blocks((wide,), 10_000) is None
+    assert time_blocks.time_blocks((Lstm("lstm", 64, 1),), 10_000_000) is None
     norm = Conv("norm", 64, 64, 7, padding=(3, 3), time_group_norm=True)
-    assert time_blocks.time_blocks((wide, norm), 1, 10_000_000) is None
+    assert time_blocks.time_blocks((wide, norm), 10_000_000) is None
 
 
 def padded_outputs(conv, length, lengths=None):
-    """bool [T'], of the first item: which were computed in windows that are padded."""
+    """bool [B, T']: which were computed in windows that are padded."""
 
     def layers(window, padded, _):
         outputs = conv.output_length(window.shape[1], padded)
@@ -172,27 +194,28 @@ def padded_outputs(conv, length, lengths=None):
 
     batch = 1 if lengths is None else len(lengths)
     hidden = jnp.zeros((batch, length, conv.in_channels))
-    taken = time_blocks.time_blocks((conv,), batch, length)
-    return taken, np.asarray(taken.run(layers, hidden, lengths))[0, :, 0] > 0
+    taken = time_blocks.time_blocks((conv,), length)
+    return taken, np.asarray(taken.run(layers, hidden, lengths))[..., 0] > 0
 
 
 def test_only_windows_at_the_ends_are_padded_where_padding_mirrors():
     mirrored = Conv("mirrored", 64, 64, 7, padding=(6, 0), pad_mode="reflect")
     taken, padded = padded_outputs(mirrored, 500_001)
-    assert padded[0]
-    assert padded[-1]
+    assert padded[0, 0]
+    assert padded[0, -1]
     assert padded.sum() <= 2 * taken.size
     lengths = jnp.asarray([500_001, 300_000])
     taken, padded = padded_outputs(mirrored, 500_001, lengths)
-    inside = np.flatnonzero(~padded)
-    assert inside[0] == taken.size
-    assert 300_000 - 2 * taken.window < inside[-1] < 300_000
+    for own, length in zip(padded, lengths, strict=True):
+        inside = np.flatnonzero(~own)
+        assert inside[0] == taken.size
+        assert length - 2 * taken.window < inside[-1] < length
     zeros = Conv("zeros", 64, 64, 7, padding=(3, 3))  # which costs nothing
     assert padded_outputs(zeros, 500_001)[1].all()
 
 
 def test_blocks_are_of_a_few_megabytes_and_cover_the_signal():
     wide = Conv("wide", 64, 64, 7, padding=(3, 3))
-    blocks = time_blocks.time_blocks((wide,), 2, 500_001)
-    assert 2 * 64 * 4 * blocks.window < 1.1 * time_blocks.BLOCK_BYTES
+    blocks = time_blocks.time_blocks((wide,), 500_001)
+    assert 64 * 4 * blocks.window < 1.1 * time_blocks.BLOCK_BYTES
     assert blocks.count * blocks.size >= 500_001 == blocks.length_out
