@@ -132,8 +132,9 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         """Run a method of the module, compiled.
 
         There is one compilation for each architecture, method, shape and `options` (hashable),
-        shared by all model objects. `params` stand in for the model's own. batch_axes: where the
-        batch is in each of `arrays`, which several devices divide; the first axis by default.
+        shared by all model objects; on one CPU it goes by blocks of time (time_blocks.py). `params`
+        stand in for the model's own. batch_axes: where the batch is in each of `arrays`, which
+        several devices divide; the first axis by default.
         """
         weights = self.params if params is None else params
         arrays = tuple(divided_where_possible(arrays, weights, batch_axes))
