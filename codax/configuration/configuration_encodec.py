@@ -23,8 +23,10 @@ from .conv_geometry import (
     Lstm,
     context_frames,
     convolutions,
+    input_span,
     named_layers,
     receptive_field,
+    total_stride,
 )
 
 MOST_RESIDUAL_LAYERS = 16
@@ -277,8 +279,8 @@ class ContextFrames(NamedTuple):
     """Frames beside a chunk that the convolutions see; of the LSTM a state must be carried.
 
     before, after: on the left and on the right
-    before_lstm: of those on the left, what the convolutions before the LSTM see: from there on its
-        inputs are right
+    before_lstm: of those on the left, what the convolutions before the LSTM see where no clip ends:
+        from there on its inputs are right
     """
 
     before: int
@@ -290,8 +292,9 @@ def _context(layers: tuple[Layer, ...]) -> ContextFrames:
     names = [layer for _, layer in named_layers(layers)]
     lstm = next(index for index, layer in enumerate(names) if isinstance(layer, Lstm))
     before, after = context_frames(convolutions(layers))
-    entering = [layer for layer in names[:lstm] if isinstance(layer, Conv)]
-    return ContextFrames(before, after, context_frames(tuple(entering))[0])
+    entering = tuple(layer for layer in names[:lstm] if isinstance(layer, Conv))
+    before_lstm = -(input_span(entering, 0, 1)[0] // total_stride(entering))
+    return ContextFrames(before, after, before_lstm)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ architecture is written exactly once. No arrays here.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -48,6 +48,13 @@ class Conv:
     def span(self) -> int:
         """Distance between the first and the last tap, in samples: dilation * (kernel_size - 1)."""
         return self.dilation * (self.kernel_size - 1)
+
+    @property
+    def mirrored(self) -> int:
+        """The most samples put on the right that are what comes before them, mirrored."""
+        if self.pad_mode != "reflect" or self.transposed:
+            return 0
+        return self.padding[1] + (self.stride - 1 if self.completes_stride else 0)
 
     def output_length(self, length: int, padded: bool = True) -> int:
         """Samples out for `length` samples in; below 1 where the input is too short.
@@ -167,10 +174,23 @@ def determined_length(convs: Iterable[Conv], length: int) -> int:
 def input_span(convs: tuple[Conv, ...], start: int, stop: int) -> tuple[int, int]:
     """The half-open range of the network's inputs that its outputs [start, stop) depend on.
 
-    Indices below 0, or past the end of a given input, lie in the zero padding.
+    Indices below 0, or past the end of a given input, lie in the padding.
     """
     for conv in reversed(convs):
         start, stop = conv.input_span(start, stop)
+    return start, stop
+
+
+def reach(convs: Sequence[Conv], stop: int) -> tuple[int, int]:
+    """The `input_span` of the outputs [0, stop), wherever among them a signal ends.
+
+    Padding on its right may be what comes before, mirrored. The end of a signal with an output here
+    lies after sample 0 in every layer, so it mirrors nothing before `-mirrored`.
+    """
+    start = 0
+    for conv in reversed(convs):
+        start, stop = conv.input_span(start, stop)
+        start = min(start, -conv.mirrored)
     return start, stop
 
 
@@ -189,9 +209,9 @@ def context_frames(convs: tuple[Conv, ...]) -> tuple[int, int]:
     """
     hop_length = total_stride(convs)
     if any(conv.transposed for conv in convs):
-        start, stop = input_span(convs, 0, hop_length)
+        start, stop = reach(convs, hop_length)
         return -start, stop - 1
-    start, stop = input_span(convs, 0, 1)
+    start, stop = reach(convs, 1)
     return math.ceil(-start / hop_length), math.ceil((stop - hop_length) / hop_length)
 
 

@@ -34,6 +34,7 @@ from codax.configuration.conv_geometry import (
     input_span,
     named_layers,
     output_length,
+    reach,
 )
 
 BLOCK_BYTES = 2_500_000
@@ -195,7 +196,7 @@ def time_blocks(layers: Sequence[Layer], length: int) -> TimeBlocks | None:
     if min(rise, fall) > 1 or length_out < 1:
         return None
     units = -(-length_out // rise)
-    start, stop = _sources(convs, rise)
+    start, stop = reach(convs, rise)
     before, after = -(start // fall), max(-((fall - stop) // fall), 0)
     wanted = 4 * _largest(convs, length) / BLOCK_BYTES
     size = max(math.ceil(units / max(wanted, 1)), math.ceil((before + after) / LARGEST_CONTEXT))
@@ -205,28 +206,14 @@ def time_blocks(layers: Sequence[Layer], length: int) -> TimeBlocks | None:
     first = before * rise
     inner = input_span(convs, first, first + size * rise)
     is_within = window <= length and inner[0] >= 0 and inner[1] <= window
-    if count < FEWEST_BLOCKS or not is_within:
-        return None
-    if output_length(convs, window) < first + size * rise:  # the last block's, at its own end
+    is_enough = output_length(convs, window) >= first + size * rise
+    if count < FEWEST_BLOCKS or not is_within or not is_enough:
         return None
     surplus = first - _first_unpadded(convs, inner[0])
     mirrors = any(conv.pad_mode == "reflect" for conv in convs)
     return TimeBlocks(
         count, size, before, fall, rise, window, length, length_out, mirrors, inner, surplus
     )
-
-
-def _sources(convs: Sequence[Conv], stop: int) -> tuple[int, int]:
-    """`input_span` of the outputs [0, stop), with all that may be mirrored into it.
-
-    At the end of an item padding is read off what comes before, by as much as is padded there.
-    """
-    start = 0
-    for conv in reversed(convs):
-        start, stop = conv.input_span(start, stop)
-        if conv.pad_mode == "reflect" and not conv.transposed:
-            start -= conv.padding[1] + (conv.stride - 1 if conv.completes_stride else 0)
-    return start, stop
 
 
 def _first_unpadded(convs: Sequence[Conv], position: int) -> int:

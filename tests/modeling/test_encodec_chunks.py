@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from codax.modeling.pretrained_base import _run, _run_carrying
-from tests.tiny_encodec import MONO, SEGMENT, STRIDE, noise, tiny_encodec
+from tests.tiny_encodec import MONO, MUSIC, SEGMENT, STRIDE, noise, tiny_encodec
 
 SAMPLES = 2009  # ends inside a frame
 # Sums of float32 products of order one, in an order that depends on the length: 1e-7 was seen.
@@ -70,6 +70,20 @@ def test_clips_of_mixed_lengths_are_coded_in_chunks_as_they_are_alone(model, aud
     result = model.decode(whole.audio_codes, padding_mask=mask, **settings).audio_values
     np.testing.assert_allclose(result, expected, atol=TOLERANCE)
     assert not result[1, :, 1333:].any()
+
+
+def test_a_clips_mirrored_end_reaches_as_far_back_in_chunks():
+    """A last convolution of one tap brings no context that would hide what mirroring needs."""
+    model = tiny_encodec(
+        MUSIC, upsampling_ratios=[8, 5], last_kernel_size=1, target_bandwidths=[3.2]
+    )
+    lengths = np.arange(39 * 40, 41 * 40)
+    clips = noise(len(lengths), 1, lengths[-1])
+    mask = np.arange(lengths[-1]) < lengths[:, None]
+    expected = model.encode(clips, mask).audio_codes
+    for frames in (1, 2, 3):
+        chunked = model.encode(clips, mask, chunk_length_s=seconds(model, frames)).audio_codes
+        np.testing.assert_array_equal(chunked, expected)
 
 
 def test_overlapping_chunks_come_near_the_whole(model, encoded):
