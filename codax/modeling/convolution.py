@@ -22,7 +22,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .minimal_filtering import Factors, filtered, has_fewer_products, tap_factors, taps_gradient
+from .minimal_filtering import (
+    Factors,
+    filtered,
+    frames_of_strides,
+    has_fewer_products,
+    tap_factors,
+    taps_gradient,
+    taps_of_strides,
+)
 
 DIMENSIONS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
 
@@ -73,9 +81,9 @@ def _convolved(hidden, kernel, factors, strides, padding, dilations, precision, 
     def with_fewer_products(hidden, kernel, factors):
         line = _as_line(hidden, kernel, strides, padding, dilations)
         factors = tap_factors(line.kernel, dtype) if factors is None else factors
-        outputs = filtered(
-            line.hidden, factors, len(kernel), line.padding, line.dilation, precision
-        )
+        count = len(line.kernel)
+        outputs = filtered(line.hidden, factors, count, line.padding, line.dilation, precision)
+        outputs = outputs[:, : line.wanted]
         return outputs.reshape(len(hidden), -1, *hidden.shape[2:-1], kernel.shape[-1])
 
     def of_windows(hidden, kernel, _):
@@ -83,7 +91,8 @@ def _convolved(hidden, kernel, factors, strides, padding, dilations, precision, 
         return _product_of_windows(padded, kernel.astype(dtype), **geometry)
 
     on_cpu = None
-    if _takes_fewer_products(hidden, kernel, strides, padding, dilations, dtype):
+    has_factors = factors is not None
+    if _takes_fewer_products(hidden, kernel, strides, padding, dilations, dtype, has_factors):
         on_cpu = with_fewer_products
     elif dtype == jnp.bfloat16:
         has_many = min(kernel.shape[-2:]) >= FEWEST_CHANNELS_OF_WINDOWS and len(strides) == 1
@@ -94,32 +103,49 @@ def _convolved(hidden, kernel, factors, strides, padding, dilations, precision, 
 
 
 class _Line(NamedTuple):
-    """A convolution along one axis: hidden [B, T, C_in], kernel [K, C_in, C_out], geometry."""
+    """A convolution along one axis, of stride 1: hidden [B, T, C_in], kernel [K, C_in, C_out].
+
+    wanted: outputs, where there are more
+    """
 
     hidden: jax.Array
     kernel: jax.Array
     padding: tuple[int, int]
     dilation: int
+    wanted: int | None = None
 
 
-def _takes_fewer_products(hidden, kernel, strides, padding, dilations, dtype) -> bool:
-    if len(strides) == 2 and (kernel.shape[1] > 1 or strides[1] > 1 or padding[1] != (0, 0)):
+def _takes_fewer_products(
+    hidden, kernel, strides, padding, dilations, dtype, are_kept: bool = False
+) -> bool:
+    if len(strides) == 2:
+        is_line = kernel.shape[1] == 1 and strides == (1, 1) and padding[1] == (0, 0)
+    else:
+        spans_two = len(kernel) == 2 * strides[0] and dilations == (1,)
+        is_line = strides == (1,) or spans_two
+    if not is_line:
         return False
     line = _as_line(hidden, kernel, strides, padding, dilations)
-    return has_fewer_products(line.hidden, line.kernel, strides[0], dtype)
+    return has_fewer_products(line.hidden, line.kernel, dtype, are_kept)
 
 
 def _as_line(hidden, kernel, strides, padding, dilations) -> _Line:
     """A convolution along one axis, or along the first of two, as it is with (K, 1) taps.
 
-    Rows of W samples one after the other: what was next in its column is W samples away.
+    Rows of W samples one after the other: what was next in its column is W samples away. One with a
+    stride and as many taps as two of it goes over frames.
     """
-    if len(strides) == 1:
-        return _Line(hidden, kernel, padding[0], dilations[0])
-    width = hidden.shape[2]
-    samples = hidden.reshape(len(hidden), -1, hidden.shape[-1])
     before, after = padding[0]
-    return _Line(samples, kernel[:, 0], (before * width, after * width), dilations[0] * width)
+    if len(strides) == 2:
+        width = hidden.shape[2]
+        samples = hidden.reshape(len(hidden), -1, hidden.shape[-1])
+        return _Line(samples, kernel[:, 0], (before * width, after * width), dilations[0] * width)
+    (stride,) = strides
+    if stride == 1:
+        return _Line(hidden, kernel, (before, after), dilations[0])
+    wanted = (before + hidden.shape[1] + after) // stride - 1
+    frames = frames_of_strides(hidden, before, wanted, stride)
+    return _Line(frames, taps_of_strides(kernel, stride), (0, 0), 1, wanted)
 
 
 def _of_xla(hidden, kernel, strides, padding, dilations, precision, sums=None):

@@ -115,7 +115,16 @@ class FlaxConvTranspose(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (conv.out_channels,))
         if lengths is not None:
             hidden = without_rest(hidden, lengths)
-        samples = convolve(hidden, kernel, (1,), ((1, 1),), (1,), self.precision, dtype=self.dtype)
+        samples = convolve(
+            hidden,
+            kernel,
+            (1,),
+            ((1, 1),),
+            (1,),
+            self.precision,
+            self.get_variable(TAP_FACTORS, "kernel"),
+            self.dtype,
+        )
         samples = samples.reshape(samples.shape[0], -1, conv.out_channels)
         if conv.time_group_norm:
             full_lengths = None if lengths is None else conv.output_length(lengths, padded=False)

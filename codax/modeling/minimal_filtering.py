@@ -12,7 +12,8 @@ taken as four of frames, pairs of samples that have twice the channels: 6 produc
 size for six outputs instead of 42, and half of the sums. They err 2 to 4 times as much as a plain
 convolution: 0.7e-6 instead of 0.3e-6 of the outputs' level with 128 channels in pairs, 1.3e-6 with
 768 (root mean squares). Five taps take 11 products instead of 20, or 5 of four times the size
-instead of 30.
+instead of 30. Two taps, which convolutions have that go by strides and look at two of them, take 4
+products for three outputs instead of 6, and err twice as much as plain ones.
 
 The gradient of the taps is the same sums the other way round, with as few products.
 """
@@ -30,6 +31,9 @@ from jax import lax
 OUTPUTS = {1: 4, 2: 3}
 """Samples per frame -> neighbouring frames that are computed together."""
 
+OUTPUTS_OF_TWO_TAPS = 3
+"""Likewise."""
+
 POINTS = (0, 1, -1, 0.5, -2, 2)
 """Where polynomials are evaluated: at as many as are needed, in this order, and at infinity.
 
@@ -38,9 +42,9 @@ three outputs, 20 % less than with 2 in the place of 0.5).
 """
 
 TAPS = (5, 7)
-"""Kernels that this is for."""
+"""Kernels that this is for, beside those of two taps."""
 
-GROUPS = {7: (4, 3), 5: (3, 2), 4: (4,), 3: (3,)}
+GROUPS = {7: (4, 3), 5: (3, 2), 4: (4,), 3: (3,), 2: (2,)}
 """Numbers of taps, of samples or of frames -> those of the filters that they are split into."""
 
 DTYPES = (jnp.float32, jnp.bfloat16)
@@ -49,34 +53,75 @@ DTYPES = (jnp.float32, jnp.bfloat16)
 FEWEST_CHANNELS = 64
 """In and out, below which sums cost more than products."""
 
+FEWEST_CHANNELS_OF_TWO_TAPS = 128
+"""Likewise, of a frame that is a stride long."""
+
+MOST_WEIGHTS_OF_TWO_TAPS = 10_000_000
+"""Of a kernel; a larger one, of DAC 44.1 kHz, gains 1 % of a clip for 151 MB that are kept."""
+
 MOST_CHANNELS_OF_PAIRS = 256
 """In and out, up to which samples are taken in pairs."""
 
 FEWEST_POSITIONS = 512
 """In a batch, below which sums of taps cost more than is saved."""
 
+FEWEST_FRAMES = 128
+"""Likewise, of two taps, whose sums are kept: their factors are larger than the kernel."""
+
 Factors = Sequence[jax.Array]
 """What products are made with: P of [S C_in, S C_out], S samples to a frame."""
 
 
-def has_fewer_products(hidden: jax.Array, kernel: jax.Array, stride: int, dtype: Any) -> bool:
+def has_fewer_products(hidden: jax.Array, kernel: jax.Array, dtype: Any, are_kept: bool) -> bool:
     """Whether `filtered` is the faster way on a CPU: for many channels, and so many taps.
 
-    dtype: of products.
+    dtype: of products; are_kept: whether factors are at hand
     DAC 44.1 kHz on 2 cores, where factors are kept: 1 s is encoded in 0.26 instead of 0.35 s and
     decoded in 0.52 instead of 0.73 s.
     """
-    return (
-        stride == 1
-        and has_factors(kernel)
-        and dtype in DTYPES
-        and math.prod(hidden.shape[:-1]) >= FEWEST_POSITIONS
-    )
+    positions = math.prod(hidden.shape[:-1])
+    if len(kernel) == 2:
+        return are_kept and has_factors(kernel, dtype) and positions >= FEWEST_FRAMES
+    return has_factors(kernel, dtype) and positions >= FEWEST_POSITIONS
 
 
-def has_factors(kernel: jax.Array) -> bool:
-    """Whether `filtered` may be the faster way with this kernel [K, C_in, C_out]."""
-    return len(kernel) in TAPS and min(kernel.shape[1:]) >= FEWEST_CHANNELS
+def has_factors(kernel: Any, dtype: Any) -> bool:
+    """Whether `filtered` may be the faster way with this kernel [K, C_in, C_out].
+
+    dtype: of products. In bfloat16 two taps err too much for what they save.
+    """
+    if len(kernel) == 2:
+        is_wide = min(kernel.shape[1:]) >= FEWEST_CHANNELS_OF_TWO_TAPS
+        return is_wide and kernel.size <= MOST_WEIGHTS_OF_TWO_TAPS and dtype == jnp.float32
+    return len(kernel) in TAPS and min(kernel.shape[1:]) >= FEWEST_CHANNELS and dtype in DTYPES
+
+
+def taps_of_strides(kernel: Any, stride: int) -> Any:
+    """A kernel [2 S, C_in, C_out] of windows S apart -> [2, S C_in, C_out], of frames of S samples.
+
+    Any other kernel as it is, with a stride of 1, and None with another.
+    """
+    if stride == 1:
+        return kernel
+    count, channels_in, channels_out = kernel.shape
+    if count != 2 * stride:
+        return None
+    return kernel.reshape(2, stride * channels_in, channels_out)
+
+
+def frames_of_strides(hidden: jax.Array, before: int, count: int, stride: int) -> jax.Array:
+    """[B, T, C] -> [B, F, S C], what windows of two strides S meet, and more to fill blocks.
+
+    before: zeros that the first window begins with; count: of windows
+
+    One frame more than that is padded and left out again, lest nothing be padded: XLA computes once
+    what enters a padding, such as an activation, but what enters sums in each of them.
+    """
+    batch, length, channels = hidden.shape
+    total = -(-count // OUTPUTS_OF_TWO_TAPS) * OUTPUTS_OF_TWO_TAPS + 1
+    ends = (before, (total + 1) * stride - before - length, 0)
+    padded = lax.pad(hidden, jnp.zeros((), hidden.dtype), ((0, 0, 0), ends, (0, 0, 0)))
+    return padded.reshape(batch, total + 1, stride * channels)[:, :total]
 
 
 def filtered(
@@ -93,7 +138,7 @@ def filtered(
     """
     length = hidden.shape[1] + sum(padding) - (count - 1) * dilation
     per_frame = factors[0].shape[0] // hidden.shape[-1]
-    together = OUTPUTS[per_frame]
+    together = _together(count, per_frame)
     inputs = _inputs(hidden, padding[0], length, count, dilation, per_frame)
     left = iter(factors)
     outputs: list[Any] = [0] * together
@@ -114,13 +159,14 @@ def tap_factors(kernel: Any, dtype: Any = jnp.float32) -> list[Any]:
     Of an array of NumPy, NumPy's, which are rounded once.
     """
     per_frame = _samples_per_frame(kernel)
+    together = _together(len(kernel), per_frame)
     frames = _taps_of_frames(kernel, per_frame)
     if isinstance(frames, np.ndarray):
         frames = frames.astype(np.float64)
     factors = [
         _sum(column, frames[first : first + taps])
         for first, taps in _groups(len(kernel), per_frame)
-        for column in _sums(taps, OUTPUTS[per_frame])[1]
+        for column in _sums(taps, together)[1]
     ]
     return [factor.astype(dtype) for factor in factors]
 
@@ -138,9 +184,9 @@ def taps_gradient(
     kernel: of which only the shape counts
     """
     count, per_frame = len(kernel), _samples_per_frame(kernel)
-    together = OUTPUTS[per_frame]
+    together = _together(count, per_frame)
     inputs = _inputs(hidden, padding[0], cotangent.shape[1], count, dilation, per_frame)
-    outputs = _blocks(cotangent, dilation, per_frame)
+    outputs = _blocks(cotangent, dilation, per_frame, together)
     of_frames = []
     for first, taps in _groups(count, per_frame):
         of_inputs, of_taps, of_products = _sums(taps, together)
@@ -156,7 +202,12 @@ def taps_gradient(
 
 
 def _samples_per_frame(kernel) -> int:
-    return 2 if min(kernel.shape[1:]) <= MOST_CHANNELS_OF_PAIRS else 1
+    return 2 if len(kernel) in TAPS and min(kernel.shape[1:]) <= MOST_CHANNELS_OF_PAIRS else 1
+
+
+def _together(count: int, per_frame: int) -> int:
+    """Neighbouring frames that are computed together."""
+    return OUTPUTS_OF_TWO_TAPS if count == 2 else OUTPUTS[per_frame]
 
 
 def _taps_of_frames(kernel, per_frame: int):
@@ -190,28 +241,30 @@ def _groups(count: int, per_frame: int) -> Iterator[tuple[int, int]]:
 def _inputs(
     hidden, before: int, length: int, count: int, dilation: int, per_frame: int
 ) -> list[jax.Array]:
-    """What the taps of a block of outputs meet, a frame each: [B, blocks, S, dilation, C_in]."""
-    taps, together = _frame_taps(count, per_frame), OUTPUTS[per_frame]
-    size = together * per_frame * dilation
-    blocks = -(-length // size)
-    beyond = -(-(taps - 1) // together)
-    after = (blocks + beyond) * size - before - hidden.shape[1]
-    split = _split(jnp.pad(hidden, ((0, 0), (before, after), (0, 0))), dilation, per_frame)
-    places = (divmod(place, together) for place in range(together + taps - 1))
-    return [split[:, block : block + blocks, output] for block, output in places]
+    """What the taps of a block of outputs meet, a frame each: [B, blocks, S, dilation, C_in].
+
+    Nothing is added at the end where blocks are whole.
+    """
+    taps, together = _frame_taps(count, per_frame), _together(count, per_frame)
+    size = per_frame * dilation
+    blocks = -(-length // (together * size))
+    total = blocks * together + taps - 1
+    after = total * size - before - hidden.shape[1]
+    padded = jnp.pad(hidden, ((0, 0), (before, after), (0, 0)))
+    frames = padded.reshape(len(hidden), total, per_frame, dilation, -1)
+    return [
+        lax.slice_in_dim(frames, place, place + (blocks - 1) * together + 1, together, axis=1)
+        for place in range(together + taps - 1)
+    ]
 
 
-def _blocks(samples, dilation: int, per_frame: int) -> list[jax.Array]:
+def _blocks(samples, dilation: int, per_frame: int, together: int) -> list[jax.Array]:
     """[B, T, C] -> [B, blocks, S, dilation, C] of each output, with zeros for what is missing."""
-    missing = -samples.shape[1] % (OUTPUTS[per_frame] * per_frame * dilation)
-    split = _split(jnp.pad(samples, ((0, 0), (0, missing), (0, 0))), dilation, per_frame)
-    return [split[:, :, output] for output in range(OUTPUTS[per_frame])]
-
-
-def _split(samples, dilation: int, per_frame: int):
-    """[B, T, C] -> [B, blocks, outputs, S, dilation, C]; a frame's samples are dilation apart."""
+    missing = -samples.shape[1] % (together * per_frame * dilation)
+    padded = jnp.pad(samples, ((0, 0), (0, missing), (0, 0)))
     batch, _, channels = samples.shape
-    return samples.reshape(batch, -1, OUTPUTS[per_frame], per_frame, dilation, channels)
+    split = padded.reshape(batch, -1, together, per_frame, dilation, channels)
+    return [split[:, :, output] for output in range(together)]
 
 
 @cache

@@ -100,7 +100,9 @@ class FlaxPreTrainedCodec(HubSaving, FlaxPreTrainedModel):
         self._params_shape_tree = unflatten_dict(
             {rule.flax_path: jax.ShapeDtypeStruct(rule.flax_shape, jnp.float32) for rule in rules}
         )
-        self._factors = KeptFactors({"encoder": module.encode_dtype, "decoder": module.dtype})
+        self._factors = KeptFactors(
+            checked.architecture, {"encoder": module.encode_dtype, "decoder": module.dtype}
+        )
         if _do_init:
             self.params = self.init_weights(self.key, shape)
 

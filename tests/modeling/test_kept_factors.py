@@ -9,6 +9,7 @@ import pytest
 
 from codax.modeling import minimal_filtering
 from codax.modeling.kept_factors import TAP_FACTORS, KeptFactors
+from codax.modeling.minimal_filtering import tap_factors
 
 from .tiny import BATCH, FRAMES, HOP_LENGTH, noise, tiny_config, tiny_model, tiny_params
 
@@ -18,7 +19,12 @@ FLOAT32 = {"encoder": jnp.float32, "decoder": jnp.float32}
 @pytest.fixture(autouse=True)
 def many_channels(monkeypatch):
     """Tiny kernels count as such with many channels."""
-    for name in ("FEWEST_CHANNELS", "FEWEST_POSITIONS"):
+    for name in (
+        "FEWEST_CHANNELS",
+        "FEWEST_POSITIONS",
+        "FEWEST_CHANNELS_OF_TWO_TAPS",
+        "FEWEST_FRAMES",
+    ):
         monkeypatch.setattr(minimal_filtering, name, 2)
 
 
@@ -48,9 +54,21 @@ def test_kernels_of_seven_taps_have_factors_as_those_are(model):
     factors = jax.tree.leaves(kept(model))
     assert factors
     doubled = jax.tree.map(lambda leaf: 2 * leaf, model.params)
-    of_doubled = KeptFactors(FLOAT32).of(doubled)[TAP_FACTORS]
+    of_doubled = KeptFactors(model.config.architecture, FLOAT32).of(doubled)[TAP_FACTORS]
     for one, twice in zip(factors, jax.tree.leaves(of_doubled), strict=True):
         np.testing.assert_allclose(twice, 2 * one, rtol=1e-6)
+
+
+def test_so_have_kernels_of_two_strides(model):
+    of_encoder, of_decoder = (kept(model)[name]["block"]["0"] for name in ("encoder", "decoder"))
+    kernels = {
+        "conv1": (model.params["encoder"]["block"]["0"]["conv1"]["kernel"], of_encoder),
+        "conv_t1": (model.params["decoder"]["block"]["0"]["conv_t1"]["kernel"], of_decoder),
+    }
+    for name, (kernel, factors) in kernels.items():
+        made = tap_factors(np.asarray(kernel).reshape(2, -1, kernel.shape[-1]))
+        for one, expected in zip(factors[name]["kernel"], made, strict=True):
+            np.testing.assert_array_equal(one, expected)
 
 
 def test_results_are_those_of_parameters_that_are_given(model):

@@ -15,13 +15,14 @@ from codax.modeling.minimal_filtering import (
     has_fewer_products,
     tap_factors,
     taps_gradient,
+    taps_of_strides,
 )
 
 HIGHEST = lax.Precision.HIGHEST
 # Of the outputs' level: sums of neighbours are rounded before they are multiplied.
 LARGEST = 3e-5
 
-CASES = [(taps, dilation) for taps in (5, 7) for dilation in (1, 3, 9)]
+CASES = [(2, 1), *((taps, dilation) for taps in (5, 7) for dilation in (1, 3, 9))]
 SHAPES = [(1, 200, (3, 3)), (2, 55, (0, 0)), (3, 61, (5, 0)), (1, 64, (0, 9))]
 
 
@@ -91,7 +92,7 @@ def test_rounding_is_as_small_as_is_said():
 
 
 @pytest.mark.usefixtures("frames")
-@pytest.mark.parametrize("taps", [5, 7])
+@pytest.mark.parametrize("taps", [2, 5, 7])
 def test_factors_of_numpy_are_those_of_jax_rounded_once(taps):
     kernel = noise(taps, 8, 6).astype(np.float32)
     found, traced = tap_factors(kernel), jax.jit(lambda taps: tap_factors(taps))(kernel)
@@ -122,17 +123,50 @@ def zeros(*shape):
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def test_it_is_for_five_or_seven_taps_of_many_channels():
+@pytest.mark.parametrize("are_kept", [True, False])
+def test_it_is_for_five_or_seven_taps_of_many_channels(are_kept):
     hidden, kernel = zeros(1, 600, 192), zeros(7, 192, 192)
     for dtype in (jnp.float32, jnp.bfloat16):
-        assert has_fewer_products(hidden, kernel, 1, dtype)
-        assert has_fewer_products(hidden, zeros(5, 192, 192), 1, dtype)
-        assert not has_fewer_products(hidden, kernel, 2, dtype)
-        assert not has_fewer_products(hidden, zeros(3, 192, 192), 1, dtype)
-        assert not has_fewer_products(hidden, zeros(4, 192, 192), 1, dtype)
-        assert not has_fewer_products(hidden, zeros(7, 192, 1), 1, dtype)
-        assert not has_fewer_products(zeros(1, 500, 192), kernel, 1, dtype)
-    assert not has_fewer_products(hidden, kernel, 1, jnp.float16)
+        assert has_fewer_products(hidden, kernel, dtype, are_kept)
+        assert has_fewer_products(hidden, zeros(5, 192, 192), dtype, are_kept)
+        assert not has_fewer_products(hidden, zeros(3, 192, 192), dtype, are_kept)
+        assert not has_fewer_products(hidden, zeros(4, 192, 192), dtype, are_kept)
+        assert not has_fewer_products(hidden, zeros(7, 192, 1), dtype, are_kept)
+        assert not has_fewer_products(zeros(1, 500, 192), kernel, dtype, are_kept)
+    assert not has_fewer_products(hidden, kernel, jnp.float16, are_kept)
+
+
+def test_it_is_for_two_taps_whose_factors_are_kept():
+    frames, kernel = zeros(1, 200, 1536), zeros(2, 1536, 192)
+    assert has_fewer_products(frames, kernel, jnp.float32, True)
+    assert not has_fewer_products(frames, kernel, jnp.float32, False)
+    assert not has_fewer_products(frames, kernel, jnp.bfloat16, True)
+    assert not has_fewer_products(zeros(1, 100, 1536), kernel, jnp.float32, True)
+    assert not has_fewer_products(frames, zeros(2, 1536, 64), jnp.float32, True)
+    assert not has_fewer_products(frames, zeros(2, 1536, 6144), jnp.float32, True)
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (3, 2), (0, 7), (4, 0)])
+@pytest.mark.parametrize("stride", [1, 2, 5])
+def test_windows_of_two_strides_take_it_where_factors_are_known(stride, padding, monkeypatch):
+    for name in ("FEWEST_CHANNELS_OF_TWO_TAPS", "FEWEST_FRAMES"):
+        monkeypatch.setattr(minimal_filtering, name, 1)
+    kernel = jnp.float32(noise(2 * stride, 6, 8, seed=1)) / (12 * stride) ** 0.5
+    factors = tap_factors(taps_of_strides(np.asarray(kernel), stride))
+    for length in (4 * stride, 5 * stride + 1, 6 * stride, 7 * stride - 1):
+        hidden = jnp.float32(noise(2, length, 6))
+        geometry = ((stride,), (padding,), (1,), HIGHEST)
+        plain = convolve(hidden, kernel, *geometry)
+        fewer = convolve(hidden, kernel, *geometry, factors)
+        assert jnp.any(fewer != plain)
+        np.testing.assert_allclose(fewer, plain, rtol=0, atol=LARGEST)
+
+
+def test_other_kernels_have_no_taps_of_strides():
+    kernel = np.zeros((7, 5, 4))
+    assert taps_of_strides(kernel, 1) is kernel
+    assert taps_of_strides(kernel, 3) is None
+    assert taps_of_strides(np.zeros((6, 5, 4)), 3).shape == (2, 15, 4)
 
 
 ALONG_TIME = ((2, 90, 8), (7, 8, 8), (1,), ((9, 9),), (3,))
