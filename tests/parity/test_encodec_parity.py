@@ -467,9 +467,8 @@ def test_calling_the_model_gives_what_transformers_gives(variant, results, model
         )
     actual = model(input_values, padding_mask, bandwidth)
     assert np.array_equal(actual.audio_codes, expected.audio_codes)
-    assert_audio_agrees(
-        expected.audio_values.numpy(), actual.audio_values, results.where("music", bandwidth)
-    )
+    audio = expected.audio_values.numpy() * padding_mask[:, None]  # ours is zero after a clip's end
+    assert_audio_agrees(audio, actual.audio_values, results.where("music", bandwidth))
 
 
 @on_one_reference
