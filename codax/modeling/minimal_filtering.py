@@ -161,7 +161,7 @@ def tap_factors(kernel: Any, dtype: Any = jnp.float32) -> list[Any]:
     per_frame = _samples_per_frame(kernel)
     together = _together(len(kernel), per_frame)
     frames = _taps_of_frames(kernel, per_frame)
-    if isinstance(frames, np.ndarray):
+    if isinstance(frames, np.ndarray) and len(kernel) > 2:  # sums of two round once as they are
         frames = frames.astype(np.float64)
     factors = [
         _sum(column, frames[first : first + taps])
